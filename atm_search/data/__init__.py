@@ -1,0 +1,1 @@
+"""Folders and shards in, image tensors out."""

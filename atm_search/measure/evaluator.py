@@ -1,0 +1,191 @@
+"""Measure configurations of one model on one shard, each paired with the dense model."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from atm_search.data.shard import Shard
+from atm_search.errors import MeasurementError, ParameterError
+from atm_search.measure.flops import GIGA, CostModel
+from atm_search.measure.measurement import Measurement
+from atm_search.merging.method import Method
+from atm_search.models.reduction import ForwardPass, run
+from atm_search.models.zoo import LoadedModel
+
+OnBatch = Callable[[int, int], None]
+"""Told after every batch: images done, images in all."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said of some images, and whether it was right."""
+
+    log_probs: Tensor
+    """float32 [images, classes]."""
+    top1_hit: Tensor
+    """bool [images]."""
+    top5_hit: Tensor
+    """bool [images]."""
+
+    @classmethod
+    def score(cls, logits: Tensor, labels: Tensor) -> "Answers":
+        """Answers of [batch, classes] logits of any float dtype, for labels [batch]."""
+        log_probs = logits.float().log_softmax(dim=1)
+        best = log_probs.topk(min(5, log_probs.shape[1]), dim=1).indices
+        right = best == labels[:, None]
+        return cls(log_probs, right[:, 0], right.any(dim=1))
+
+    def __getitem__(self, images: slice) -> "Answers":
+        return Answers(self.log_probs[images], self.top1_hit[images], self.top5_hit[images])
+
+
+class Evaluator:
+    """Measures methods on a shard, in batches of a fixed size and order.
+
+    Both are part of the result: a batch-adaptive method merges by the mean over a batch. The last
+    batch may be smaller. The same call gives the same numbers, run after run.
+    """
+
+    def __init__(self, model: LoadedModel, shard: Shard, *, batch_size: int) -> None:
+        """Raises ParameterError if batch_size is below 1."""
+        if batch_size < 1:
+            raise ParameterError(f"batch_size={batch_size} is not a count: use 1 or more.")
+        self.model = model
+        self.shard = shard
+        self.batch_size = batch_size
+        self._cost = CostModel.of(model.network, model.preprocessing.input_size)
+        self._dense: Answers | None = None
+
+    def dense(self, on_batch: OnBatch | None = None) -> Answers:
+        """The untouched model's answers, which every measurement is paired with; computed once.
+
+        Raises:
+            MeasurementError: its outputs are not finite.
+        """
+        if self._dense is None:
+            parts = [answers for answers, _ in self._answers(None, on_batch)]
+            self._dense = Answers(
+                torch.cat([part.log_probs for part in parts]),
+                torch.cat([part.top1_hit for part in parts]),
+                torch.cat([part.top5_hit for part in parts]),
+            )
+        return self._dense
+
+    def measure(self, method: Method | None, on_batch: OnBatch | None = None) -> Measurement:
+        """The measurement of one configuration; None measures the dense model itself.
+
+        Raises:
+            ParameterError: the method does not suit the model's depth.
+            MeasurementError: outputs are not finite.
+        """
+        if method is not None:
+            method.check(len(self.model.network.blocks))
+        dense = self.dense()
+        total = _Total()
+        started = time.perf_counter()
+        for answers, forward in self._answers(method, on_batch):
+            cost = self._cost.multiply_adds(forward.attention_tokens, forward.mlp_tokens)
+            batch = slice(total.images, total.images + len(answers.log_probs))
+            total.add(answers, dense[batch], forward, cost)
+        seconds = time.perf_counter() - started
+        return total.measurement(dense_gflops=self.dense_gflops, seconds=seconds)
+
+    @property
+    def dense_gflops(self) -> float:
+        """GFLOPs of the untouched model per image."""
+        counts = self._dense_counts
+        return self._cost.multiply_adds(counts, counts) / GIGA
+
+    @property
+    def _dense_counts(self) -> tuple[int, ...]:
+        network = self.model.network
+        tokens = network.patch_embed.num_patches + network.num_prefix_tokens
+        return (int(tokens),) * len(network.blocks)
+
+    def _answers(
+        self, method: Method | None, on_batch: OnBatch | None
+    ) -> Iterator[tuple[Answers, ForwardPass]]:
+        """Answers and forward pass of every batch, in order."""
+        done = 0
+        for images, labels in self.shard.batches(self.batch_size):
+            with torch.inference_mode():
+                forward = self._forward(method, self.model.prepare(images))
+                if not bool(forward.logits.isfinite().all()):
+                    raise MeasurementError(
+                        f"The model's outputs for images {done} to {done + len(images) - 1} are "
+                        "not finite (NaN or infinity), so they cannot be scored. In half "
+                        "precision, try --dtype float32."
+                    )
+                answers = Answers.score(forward.logits, labels.to(forward.logits.device))
+            yield answers, forward
+            done += len(images)
+            if on_batch is not None:
+                on_batch(done, len(self.shard))
+
+    def _forward(self, method: Method | None, images: Tensor) -> ForwardPass:
+        if method is not None:
+            return run(self.model.network, method, images)
+        counts = self._dense_counts
+        return ForwardPass(self.model.network(images), counts, counts, 0)
+
+
+class _Total:
+    """Sums of one measurement, batch by batch."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.hits = dict.fromkeys(("top1", "top5", "dense1", "dense5", "lost", "gained", "same"), 0)
+        self.multiply_adds = 0
+        self.matching = 0
+        self.tokens: list[int] = []
+        self.divergences: list[Tensor] = []
+
+    def add(self, answers: Answers, dense: Answers, forward: ForwardPass, cost: int) -> None:
+        """Add one batch; `cost` is in multiply-adds per image."""
+        images = len(answers.log_probs)
+        for name, hit in (
+            ("top1", answers.top1_hit),
+            ("top5", answers.top5_hit),
+            ("dense1", dense.top1_hit),
+            ("dense5", dense.top5_hit),
+            ("lost", dense.top1_hit & ~answers.top1_hit),
+            ("gained", answers.top1_hit & ~dense.top1_hit),
+            ("same", answers.log_probs.argmax(1) == dense.log_probs.argmax(1)),
+        ):
+            self.hits[name] += int(hit.sum())
+        # KL(dense || reduced) of every image, [batch]; rounding can take it below its bound, 0.
+        divergence = dense.log_probs.exp() * (dense.log_probs - answers.log_probs)
+        self.divergences.append(divergence.sum(dim=1).clamp_(min=0.0))
+        self.multiply_adds += cost * images
+        self.matching += forward.matching_multiply_adds * images
+        before = self.tokens or [0] * len(forward.mlp_tokens)
+        self.tokens = [
+            so_far + count * images
+            for so_far, count in zip(before, forward.mlp_tokens, strict=True)
+        ]
+        self.images += images
+
+    def measurement(self, *, dense_gflops: float, seconds: float) -> Measurement:
+        """The measurement of all that was added; at least one image."""
+        kl = torch.cat(self.divergences).double()
+        spread = float(kl.std()) if self.images > 1 else 0.0
+        return Measurement(
+            images=self.images,
+            top1_hits=self.hits["top1"],
+            top5_hits=self.hits["top5"],
+            dense_top1_hits=self.hits["dense1"],
+            dense_top5_hits=self.hits["dense5"],
+            lost=self.hits["lost"],
+            gained=self.hits["gained"],
+            agreements=self.hits["same"],
+            kl=float(kl.mean()),
+            kl_se=spread / self.images**0.5,
+            gflops=self.multiply_adds / self.images / GIGA,
+            dense_gflops=dense_gflops,
+            matching_gflops=self.matching / self.images / GIGA,
+            tokens_per_layer=tuple(count / self.images for count in self.tokens),
+            seconds=seconds,
+        )

@@ -1,0 +1,121 @@
+"""What measuring one configuration on one shard gave."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from atm_search.errors import InputError
+from atm_search.measure.statistics import paired_change, paired_interval95
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Counts and sums from which every figure and interval is computed.
+
+    Two conventions: GFLOPs are 10^9 multiply-adds per image, each counted once, both attention
+    products included (as in the paper); accuracies are percent of `images`, and those of the
+    dense model are of the same images.
+    """
+
+    images: int
+    top1_hits: int
+    top5_hits: int
+    dense_top1_hits: int
+    dense_top5_hits: int
+    lost: int
+    """Images that the dense model has right and the reduced one wrong."""
+    gained: int
+    """Images that the reduced model has right and the dense one wrong."""
+    agreements: int
+    """Images for which both models give the same class."""
+    kl: float
+    """Mean divergence KL(dense || reduced) of the class probabilities, in nats."""
+    kl_se: float
+    """Its standard error."""
+    gflops: float
+    dense_gflops: float
+    matching_gflops: float
+    """Cost of deciding what to merge; not part of `gflops`."""
+    tokens_per_layer: tuple[float, ...]
+    """Mean tokens per image that enter each block's MLP."""
+    seconds: float = field(compare=False)
+    """Wall-clock time of the reduced model's forward passes and their scoring."""
+
+    @property
+    def top1(self) -> float:
+        """Percent of images whose best class is right."""
+        return 100.0 * self.top1_hits / self.images
+
+    @property
+    def top5(self) -> float:
+        """Percent of images with the right class among the best five."""
+        return 100.0 * self.top5_hits / self.images
+
+    @property
+    def dense_top1(self) -> float:
+        """Percent of the same images that the dense model has right."""
+        return 100.0 * self.dense_top1_hits / self.images
+
+    @property
+    def dense_top5(self) -> float:
+        """Percent of the same images with the right class among the dense model's best five."""
+        return 100.0 * self.dense_top5_hits / self.images
+
+    @property
+    def delta_top1(self) -> float:
+        """Paired change of top-1 against the dense model, in percentage points."""
+        return paired_change(self.lost, self.gained, self.images)
+
+    @property
+    def delta_ci95(self) -> tuple[float, float]:
+        """95 % confidence interval of that change (Bonett-Price), in percentage points."""
+        return paired_interval95(self.lost, self.gained, self.images)
+
+    @property
+    def agreement(self) -> float:
+        """Percent of images for which both models give the same class; needs no labels."""
+        return 100.0 * self.agreements / self.images
+
+    @property
+    def images_per_second(self) -> float:
+        """Throughput of the reduced model, scoring included."""
+        return self.images / self.seconds
+
+    def figures(self) -> dict[str, Any]:
+        """What people read, by name: percentages, intervals, costs."""
+        return {
+            "images": self.images,
+            "top1": self.top1,
+            "top5": self.top5,
+            "dense_top1": self.dense_top1,
+            "dense_top5": self.dense_top5,
+            "delta_top1": self.delta_top1,
+            "delta_ci95": list(self.delta_ci95),
+            "agreement": self.agreement,
+            "kl": self.kl,
+            "kl_se": self.kl_se,
+            "gflops": self.gflops,
+            "dense_gflops": self.dense_gflops,
+            "matching_gflops": self.matching_gflops,
+            "tokens_per_layer": list(self.tokens_per_layer),
+            "images_per_second": self.images_per_second,
+            "seconds": self.seconds,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, for JSON and YAML; `from_dict` gives an equal value back."""
+        return asdict(self) | {"tokens_per_layer": list(self.tokens_per_layer)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Measurement":
+        """The measurement that `to_dict` wrote.
+
+        Raises:
+            InputError: a field is missing or unknown.
+        """
+        names = {item.name for item in fields(cls)}
+        if names != set(values):
+            odd = ", ".join(sorted(names.symmetric_difference(values)))
+            raise InputError(f"A measurement does not have the expected fields; check: {odd}.")
+        tokens = tuple(float(count) for count in values["tokens_per_layer"])
+        return cls(**{**values, "tokens_per_layer": tokens})

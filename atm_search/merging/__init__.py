@@ -1,0 +1,1 @@
+"""Tensors in, fewer tensors out: schedules, matching, merging, one method per file. Torch only."""

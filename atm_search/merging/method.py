@@ -1,0 +1,127 @@
+"""What a token-reduction method is: a value with parameters, and one step inside a block."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from atm_search.errors import ParameterError
+from atm_search.merging.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Range:
+    """The grid of values that a search tries for one parameter, both ends included."""
+
+    name: str
+    low: float
+    high: float
+    step: float
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether the parameter is a count."""
+        return all(isinstance(value, int) for value in (self.low, self.high, self.step))
+
+    def __len__(self) -> int:
+        return round((self.high - self.low) / self.step) + 1
+
+    def value(self, index: int) -> float:
+        """The grid value at an index, in its shortest form (0.045, not 0.045000000000000005)."""
+        if not 0 <= index < len(self):
+            raise ParameterError(f"{self.name} has {len(self)} grid values, not one of index {index}.")
+        if self.is_integer:
+            return int(self.low + index * self.step)
+        return round(self.low + index * self.step, 10)
+
+    def nearest(self, value: float) -> float:
+        """The grid value nearest to `value`, in its shortest form."""
+        index = round((value - self.low) / self.step)
+        return self.value(min(max(index, 0), len(self) - 1))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The block that a method acts in, and what its attention has computed."""
+
+    number: int
+    """1 for the first block."""
+    depth: int
+    """Number of blocks of the model."""
+    keys: Tensor
+    """Keys of the tokens, after key normalisation, [batch, heads, tokens, head_dim]."""
+
+
+class Reduced(NamedTuple):
+    """What one step of a method leaves, and what deciding it cost."""
+
+    tokens: Tokens
+    multiply_adds: int = 0
+    """Per image, for the decision alone (matching)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A way to have fewer tokens, with its parameters; acts after attention, before the MLP.
+
+    Frozen and without state: one value serves any number of models, batches and threads.
+    """
+
+    name: ClassVar[str]
+    """What users call it, for instance in `--method`."""
+
+    prop_attn: bool = True
+    """Proportional attention: the logarithm of a token's size is added to its attention logits.
+    Off for models fine-tuned from MAE."""
+    cls_only_last_block: bool = False
+    """Only prefix tokens go on after the last block's attention. Exactly lossless, and therefore
+    done only, where the head reads prefix tokens alone."""
+
+    @classmethod
+    @abstractmethod
+    def space(cls, depth: int) -> tuple[Range, ...]:
+        """The parameters that a search varies, for a model of `depth` blocks."""
+
+    @abstractmethod
+    def check(self, depth: int) -> None:
+        """Raise ParameterError if the parameters do not suit a model of `depth` blocks."""
+
+    @abstractmethod
+    def reduce(self, tokens: Tokens, layer: Layer) -> Reduced:
+        """The tokens that go on to the MLP of `layer`; at least the prefix tokens, in their order."""
+
+    def params(self) -> dict[str, Any]:
+        """Every parameter by name, as plain values."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> "Method":
+        """The method with these parameters.
+
+        Raises:
+            ParameterError: a parameter is unknown or missing, or breaks its rule.
+        """
+        known = {field.name: field.type for field in fields(cls)}
+        for name, value in params.items():
+            if name not in known:
+                raise ParameterError(
+                    f"{cls.name} has no parameter '{name}'. It has: {', '.join(known)}."
+                )
+            if not _has_type(value, known[name]):
+                wanted = getattr(known[name], "__name__", known[name])
+                raise ParameterError(f"{name}={value!r} is not of type {wanted}.")
+        try:
+            return cls(**params)
+        except TypeError as error:
+            raise ParameterError(f"{cls.name}: {error}.") from error
+
+
+def _has_type(value: Any, wanted: Any) -> bool:
+    """Whether a value read from a file or a store may stand for a field; an int is a float too."""
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return not isinstance(wanted, type) or isinstance(value, wanted)

@@ -1,0 +1,47 @@
+"""Methods by name: those of this package, and those that other packages register.
+
+A third party registers a `Method` subclass under the entry-point group `atm_search.methods`.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from atm_search.errors import ParameterError
+from atm_search.merging.atm import Atm
+from atm_search.merging.method import Method
+from atm_search.merging.tome import Tome
+
+ENTRY_POINT_GROUP = "atm_search.methods"
+
+
+@cache
+def methods() -> dict[str, type[Method]]:
+    """Every known method by name; a name of this package cannot be taken over."""
+    found: dict[str, type[Method]] = {}
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        found[entry.name] = entry.load()
+    return found | {method.name: method for method in (Atm, Tome)}
+
+
+def method_class(name: str) -> type[Method]:
+    """The method of that name.
+
+    Raises:
+        ParameterError: there is none.
+    """
+    try:
+        return methods()[name]
+    except KeyError:
+        known = ", ".join(sorted(methods()))
+        raise ParameterError(f"No method '{name}'. Known: {known}.") from None
+
+
+def build(name: str, params: Mapping[str, Any]) -> Method:
+    """The method of that name with these parameters.
+
+    Raises:
+        ParameterError: no such method, or a parameter is unknown, missing or out of its range.
+    """
+    return method_class(name).from_params(params)

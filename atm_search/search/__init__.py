@@ -1,0 +1,1 @@
+"""Optuna over a SQL store: space, study, worker, frontier."""
