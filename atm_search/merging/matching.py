@@ -45,7 +45,9 @@ def key_metric(keys: Tensor) -> Tensor:
     return F.normalize(keys.float().mean(dim=1), dim=-1, eps=1e-6)
 
 
-def alternate_split(count: int, num_prefix_tokens: int, *, device: torch.device) -> tuple[Tensor, Tensor]:
+def alternate_split(
+    count: int, num_prefix_tokens: int, *, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Sources at even and destinations at odd positions of the whole sequence, [S] and [D].
 
     Source: arXiv 2210.09461, section 3.
@@ -57,7 +59,7 @@ def alternate_split(count: int, num_prefix_tokens: int, *, device: torch.device)
 
 
 def size_split(size: Tensor, num_prefix_tokens: int) -> tuple[Tensor, Tensor]:
-    """The small half of the tokens as sources, the large half as destinations, [batch, S] and [batch, D].
+    """Sources: the small half of the tokens, [batch, S]; destinations: the large half, [batch, D].
 
     Two large tokens are thereby never joined. Stable, because sizes are mostly ties: an unstable
     sort would make the split arbitrary and different between devices.

@@ -30,58 +30,60 @@ def merge(tokens: Tokens, matching: Matching, r: int) -> Tokens:
         raise ValueError(f"r={r} is outside 0..{matching.largest_r()}")
     if r == 0:
         return tokens
-    batch, count, _ = tokens.x.shape
-    prefix = tokens.num_prefix_tokens
     # Stable: equal tokens, of a flat background for instance, then merge in the same order on
     # every device.
     order = matching.score.argsort(dim=1, descending=True, stable=True)
     merged, unmerged = order[:, :r], order[:, r:].sort(dim=1).values
     leaving = matching.sources.gather(1, merged)  # [batch, r]
-    staying = torch.cat(
-        [
-            torch.arange(prefix, device=order.device).expand(batch, prefix),
-            matching.sources.gather(1, unmerged),
-            matching.destinations,
-        ],
-        dim=1,
-    )  # [batch, count - r]
-    joined = prefix + unmerged.shape[1] + matching.target.gather(1, merged)  # new positions, [batch, r]
-
+    joined = matching.target.gather(1, merged)  # index into destinations, [batch, r]
+    prefix = torch.arange(tokens.num_prefix_tokens, device=order.device)
+    untouched = torch.cat(
+        [prefix.expand(len(order), -1), matching.sources.gather(1, unmerged)], dim=1
+    )
     size = tokens.sizes()
-    new_size = size.gather(1, staying).scatter_add_(1, joined, size.gather(1, leaving))
-    new_x = _weighted_sum(tokens.x, size, staying=staying, leaving=leaving, joined=joined)
-    new_x = new_x.div_(new_size[:, :, None]).to(tokens.x.dtype)
+    size_before = size.gather(1, matching.destinations)
+    size_after = size_before.scatter_add(1, joined, size.gather(1, leaving))
+
+    # float32 for the sums: half precision would round each of many small additions.
+    total = _rows(tokens.x, matching.destinations).float() * size_before[:, :, None]
+    arriving = _rows(tokens.x, leaving).float() * size.gather(1, leaving)[:, :, None]
+    total.flatten(0, 1).index_add_(0, _flat(joined, total.shape[1]), arriving.flatten(0, 1))
+    mean = total.div_(size_after[:, :, None]).to(tokens.x.dtype)
     source = tokens.source
     if source is not None:
-        source = _follow(source, count, staying=staying, leaving=leaving, joined=joined)
-    return replace(tokens, x=new_x, size=new_size, source=source)
-
-
-def _weighted_sum(x: Tensor, size: Tensor, *, staying: Tensor, leaving: Tensor, joined: Tensor) -> Tensor:
-    """Sums of size * x over every new token's members, float32 [batch, staying, dim].
-
-    Whole rows are copied and added by their flat index: gathers with an index expanded over `dim`
-    take several times as long.
-    """
-    batch, count, dim = x.shape
-    start = torch.arange(batch, device=x.device)[:, None]
-    rows = x.reshape(batch * count, dim)
-    weights = size.reshape(batch * count, 1)
-    stay, leave = (staying + start * count).flatten(), (leaving + start * count).flatten()
-    join = (joined + start * staying.shape[1]).flatten()
-    # float32 throughout: half precision would round each of many small additions.
-    total = rows.index_select(0, stay).float().mul_(weights.index_select(0, stay))
-    total.index_add_(
-        0, join, rows.index_select(0, leave).float().mul_(weights.index_select(0, leave))
+        source = _follow(source, untouched, matching.destinations, leaving, joined)
+    return replace(
+        tokens,
+        x=torch.cat([_rows(tokens.x, untouched), mean], dim=1),
+        size=torch.cat([size.gather(1, untouched), size_after], dim=1),
+        source=source,
     )
-    return total.view(batch, staying.shape[1], dim)
 
 
-def _follow(source: Tensor, count: int, *, staying: Tensor, leaving: Tensor, joined: Tensor) -> Tensor:
+def _rows(x: Tensor, positions: Tensor) -> Tensor:
+    """x at positions [batch, n] of its tokens, [batch, n, dim].
+
+    Whole rows by their flat index: a gather with the index expanded over dim takes several times
+    as long.
+    """
+    rows = x.flatten(0, 1).index_select(0, _flat(positions, x.shape[1]))
+    return rows.view(*positions.shape, x.shape[2])
+
+
+def _flat(positions: Tensor, count: int) -> Tensor:
+    """Positions [batch, n] among the rows of all images, [batch * n]."""
+    start = torch.arange(len(positions), device=positions.device)[:, None] * count
+    return (positions + start).flatten()
+
+
+def _follow(
+    source: Tensor, untouched: Tensor, destinations: Tensor, leaving: Tensor, joined: Tensor
+) -> Tensor:
     """The source map after the step: every original token at its holder's new position."""
-    new_position = source.new_empty(source.shape[0], count)
-    here = torch.arange(staying.shape[1], device=source.device).expand_as(staying)
-    new_position.scatter_(1, staying, here)
-    new_position.scatter_(1, leaving, joined)
+    staying = torch.cat([untouched, destinations], dim=1)
+    new_position = source.new_empty(len(source), staying.shape[1] + leaving.shape[1])
+    here = torch.arange(staying.shape[1], device=source.device)
+    new_position.scatter_(1, staying, here.expand_as(staying))
+    new_position.scatter_(1, leaving, joined + untouched.shape[1])
     moved = new_position.gather(1, source.clamp(min=0))
     return moved.where(source >= 0, source)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
@@ -31,7 +31,9 @@ class Range:
     def value(self, index: int) -> float:
         """The grid value at an index, in its shortest form (0.045, not 0.045000000000000005)."""
         if not 0 <= index < len(self):
-            raise ParameterError(f"{self.name} has {len(self)} grid values, not one of index {index}.")
+            raise ParameterError(
+                f"{self.name} has {len(self)} grid values, not one of index {index}."
+            )
         if self.is_integer:
             return int(self.low + index * self.step)
         return round(self.low + index * self.step, 10)
@@ -90,7 +92,7 @@ class Method(ABC):
 
     @abstractmethod
     def reduce(self, tokens: Tokens, layer: Layer) -> Reduced:
-        """The tokens that go on to the MLP of `layer`; at least the prefix tokens, in their order."""
+        """The tokens that go on to the MLP of `layer`, the prefix tokens first and in order."""
 
     def params(self) -> dict[str, Any]:
         """Every parameter by name, as plain values."""
@@ -112,10 +114,14 @@ class Method(ABC):
             if not _has_type(value, known[name]):
                 wanted = getattr(known[name], "__name__", known[name])
                 raise ParameterError(f"{name}={value!r} is not of type {wanted}.")
-        try:
-            return cls(**params)
-        except TypeError as error:
-            raise ParameterError(f"{cls.name}: {error}.") from error
+        missing = [
+            field.name
+            for field in fields(cls)
+            if field.default is MISSING and field.name not in params
+        ]
+        if missing:
+            raise ParameterError(f"{cls.name} needs a value for {', '.join(missing)}.")
+        return cls(**params)
 
 
 def _has_type(value: Any, wanted: Any) -> bool:

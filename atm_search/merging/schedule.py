@@ -34,13 +34,15 @@ def threshold_schedule(
             f"alpha={alpha} is out of range: thresholds can only fall with depth and reach "
             "tau_min within a block or two at 1. Use 0 <= alpha <= 1."
         )
-    if not 0.0 < tau_min <= tau0:
-        rule = (
-            f"is above tau0={tau0}: thresholds can only fall with depth. Lower tau_min or raise tau0."
-            if tau_min > tau0
-            else "is not a usable cosine similarity: use 0 < tau_min <= tau0."
+    if tau_min > tau0:
+        raise ParameterError(
+            f"tau_min={tau_min} is above tau0={tau0}: thresholds can only fall with depth. "
+            "Lower tau_min or raise tau0."
         )
-        raise ParameterError(f"tau_min={tau_min} {rule}")
+    if not tau_min > 0.0:
+        raise ParameterError(
+            f"tau_min={tau_min} is not a usable cosine similarity: use 0 < tau_min <= tau0."
+        )
     return tuple(max(tau0 - math.expm1(alpha * block), tau_min) for block in range(depth))
 
 

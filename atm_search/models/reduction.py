@@ -151,13 +151,12 @@ def _read_out(model: VisionTransformer, tokens: Tokens) -> Tensor:
     weigh a merged token as one patch.
     """
     x = model.norm(tokens.x)
+    logits: Tensor
     if reads_prefix_only(model) or tokens.size is None:
-        logits: Tensor = model.forward_head(x)
-        return logits
-    first = 0 if model.pool_include_prefix else tokens.num_prefix_tokens
-    weights = tokens.size[:, first:, None]
-    pooled = (x[:, first:].float() * weights).sum(dim=1) / weights.sum(dim=1)
-    logits = model.head(model.head_drop(model.fc_norm(pooled.to(x.dtype))))
+        logits = model.forward_head(x)
+    else:
+        first = 0 if model.pool_include_prefix else tokens.num_prefix_tokens
+        weights = tokens.size[:, first:, None]
+        pooled = (x[:, first:].float() * weights).sum(dim=1) / weights.sum(dim=1)
+        logits = model.head(model.head_drop(model.fc_norm(pooled.to(x.dtype))))
     return logits
-
-

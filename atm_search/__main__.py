@@ -1,0 +1,5 @@
+"""`python -m atm_search`."""
+
+from atm_search.cli.main import main
+
+main()

@@ -1,0 +1,36 @@
+"""The `atm-search` command."""
+
+import sys
+
+import typer
+
+from atm_search.cli.download import download
+from atm_search.cli.evaluate import evaluate
+from atm_search.cli.export import export
+from atm_search.cli.frontier import frontier
+from atm_search.cli.start import start
+from atm_search.errors import AtmSearchError
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, as shells have it."""
+
+app = typer.Typer(
+    help="How much compute can a pretrained Vision Transformer save, without training?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (start, frontier, export, evaluate, download):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; errors of the family become one line on stderr."""
+    try:
+        app()
+    except AtmSearchError as error:
+        print(f"atm-search: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("atm-search: interrupted.", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,58 @@
+"""Options that several commands share: one name, one meaning, one help text each.
+
+None means not given; the default is then the library's, or that of a file.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="demo (built in, default), deit_t, deit_s, deit_b, any timm ViT."),
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        help="Weights (.safetensors, .pth). Default: ATM_SEARCH_CHECKPOINTS, else timm's hub.",
+    ),
+]
+CropPct = Annotated[
+    float | None,
+    typer.Option("--crop-pct", help="Share of the resized image to keep. Default: the model's."),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="Images, a folder per class. Default: ATM_SEARCH_DATA; demo has its own."
+    ),
+]
+Images = Annotated[
+    int | None,
+    typer.Option("--images", help="Size of a class-balanced subset. Default: all; demo: 1000."),
+]
+SkipCorrupt = Annotated[
+    bool, typer.Option("--skip-corrupt", help="Leave corrupt images out instead of refusing them.")
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch-size", help="ATM merges by the mean over a batch. Default: 100."),
+]
+Dtype = Annotated[
+    str | None, typer.Option("--dtype", help="float32 (default), bfloat16 or float16.")
+]
+Device = Annotated[
+    str, typer.Option("--device", help="cpu, cuda, cuda:1 ...; auto is a GPU if there is one.")
+]
+Method = Annotated[str | None, typer.Option("--method", help="atm (default) or tome.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        help="SQL store: a URL or an SQLite file. Default: ATM_SEARCH_STORAGE, else atm-search.db.",
+    ),
+]
+Study = Annotated[str | None, typer.Option("--study", help="Name of the study.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

@@ -1,0 +1,44 @@
+"""Tables for the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from atm_search.measure.measurement import Measurement
+
+
+def measurement_table(measurement: Measurement, *, title: str) -> Table:
+    """Everything one measurement says, a line each, with units."""
+    m = measurement
+    low, high = m.delta_ci95
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, text in (
+        ("images", f"{m.images:,}"),
+        ("top-1", f"{m.top1:.2f} %   (dense {m.dense_top1:.2f} %)"),
+        (
+            "change",
+            f"{m.delta_top1:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} (paired)",
+        ),
+        ("top-5", f"{m.top5:.2f} %   (dense {m.dense_top5:.2f} %)"),
+        ("agreement", f"{m.agreement:.2f} % of images get the dense model's class"),
+        ("KL", f"{m.kl:.4f} ± {m.kl_se:.4f} nats from the dense model's probabilities"),
+        ("GFLOPs", f"{m.gflops:.4f}   (dense {m.dense_gflops:.4f}; {saving(m)})"),
+        ("matching", f"{m.matching_gflops:.5f} GFLOPs on top"),
+        ("tokens", "  ".join(f"{count:.0f}" for count in m.tokens_per_layer)),
+        ("speed", f"{m.images_per_second:,.0f} images/s, {m.seconds:.1f} s in all"),
+    ):
+        table.add_row(name, text)
+    return table
+
+
+def saving(measurement: Measurement) -> str:
+    """GFLOPs against the dense model, as a signed percentage."""
+    return f"{100.0 * (measurement.gflops / measurement.dense_gflops - 1.0):+.1f} %"
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    """Parameters of a method in one line, switches that stand as usual left out."""
+    return " ".join(f"{name}={value}" for name, value in params.items() if value is not True)

@@ -1,0 +1,56 @@
+"""Real data beside the checkout, if it is there, and small models made on the spot."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from atm_search.data.shard import Shard, shard_digest
+from atm_search.models.zoo import LoadedModel, load_model
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with real weights and images; tests that need it are skipped without."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no shared data at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def deit_tiny_checkpoint(shared: Path) -> Path:
+    return shared / "data" / "deit_tiny_patch16_224.fb_in1k.safetensors"
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of timm's smallest ViT (test_vit: 6 blocks, 100 patches), for 10 classes."""
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit", num_classes=10)
+    path = tmp_path_factory.mktemp("weights") / "test_vit.r160_in1k.safetensors"
+    save_file(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Path) -> LoadedModel:
+    return load_model("test_vit", checkpoint=tiny_checkpoint, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_shard(tiny_model: LoadedModel) -> Shard:
+    """50 noise images for the tiny model, half of them smooth, labels evenly spread."""
+    generator = torch.Generator().manual_seed(1)
+    _, height, width = tiny_model.preprocessing.input_size
+    coarse = torch.rand(50, 3, 4, 4, generator=generator)
+    images = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+    noise = torch.rand(50, 3, height, width, generator=generator)
+    images[::2] = (images[::2] + noise[::2]) / 2
+    pixels = (images * 255).to(torch.uint8)
+    labels = torch.arange(50) % 10
+    digest = shard_digest([image.numpy().tobytes() for image in pixels], labels.tolist())
+    return Shard(pixels, labels, tuple(f"{i}" for i in range(50)), digest, "noise")
