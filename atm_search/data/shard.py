@@ -1,0 +1,96 @@
+"""The images that a configuration is measured on, decoded once and in a fixed order."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from atm_search.errors import DataError
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Shard:
+    """Labelled images in the order in which they are measured.
+
+    The order is part of the identity: a batch-adaptive method takes its counts from the whole
+    batch, so who shares a batch with whom changes the result. Two shards are the same
+    measurement if their `digest` is the same; `==` is identity, as for any object.
+
+    Args:
+        images: [N, 3, H, W], uint8, resized and cropped but not normalised.
+        labels: [N], int64, class indices of the model.
+        names: N names for pictures and messages, such as `n01440764/tench.jpg`.
+        digest: sha256, in hex, of what was read; the preprocessing is not in it and has an
+            identity of its own (see `shard_digest`).
+        source: where the images come from, in words for people.
+        skipped: names of corrupt images that were left out on request.
+
+    Raises:
+        DataError: there is no image, or shapes, types or lengths do not fit together.
+    """
+
+    images: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+    digest: str
+    source: str
+    skipped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        fits = (
+            self.images.dtype == torch.uint8
+            and self.images.ndim == 4
+            and self.images.shape[1] == 3
+            and self.labels.dtype == torch.int64
+            and self.labels.shape == (len(self.images),)
+            and len(self.names) == len(self.images) > 0
+        )
+        if not fits:
+            raise DataError(
+                f"Images {self.images.dtype} {list(self.images.shape)}, labels "
+                f"{self.labels.dtype} {list(self.labels.shape)} and {len(self.names)} names are "
+                "no shard: give uint8 [N, 3, H, W], int64 [N] and N names, N >= 1."
+            )
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels, `batch_size` at a time in the shard's order; the last may be short.
+
+        Raises:
+            DataError: batch_size is below 1.
+        """
+        if batch_size < 1:
+            raise DataError(f"batch_size={batch_size}: a batch needs at least 1 image.")
+        return (
+            (self.images[start : start + batch_size], self.labels[start : start + batch_size])
+            for start in range(0, len(self), batch_size)
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        height, width = self.images.shape[2:]
+        classes = len(set(self.labels.tolist()))
+        skipped = f", {len(self.skipped):,} skipped" if self.skipped else ""
+        return (
+            f"Shard({len(self):,} images of {height}x{width}, {classes:,} classes, "
+            f"{self.digest[:8]}, {self.source}{skipped})"
+        )
+
+
+def shard_digest(contents: Iterable[bytes], labels: Iterable[int]) -> str:
+    """Identity of a shard: sha256, in hex, of what the images hold and their labels, in order.
+
+    Names and places are not in it, so a copied or renamed folder that gives the same images in
+    the same order is the same shard.
+
+    Args:
+        contents: the sha256 of each image's file, or of whatever else defines the image, raw.
+        labels: as many class indices.
+    """
+    digest = hashlib.sha256()
+    for content, label in zip(contents, labels, strict=True):
+        digest.update(content + label.to_bytes(8, "little"))
+    return digest.hexdigest()

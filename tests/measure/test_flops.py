@@ -1,0 +1,71 @@
+"""Multiply-adds against the papers' figures, a formula written out, and torch's own counter."""
+
+import pytest
+import timm
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from atm_search.measure.flops import GIGA, CostModel
+from atm_search.merging.atm import Atm
+from atm_search.merging.tome import Tome
+from atm_search.models.reduction import run
+from atm_search.models.zoo import LoadedModel
+
+IMAGE = (3, 224, 224)
+
+
+# The dense baselines of arXiv 2505.15160, Table A2, in GFLOPs (multiply-adds).
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("deit_tiny_patch16_224", 1.25),
+        ("deit_small_patch16_224", 4.60),
+        ("deit_base_patch16_224", 17.57),
+    ],
+)
+def test_dense_cost_is_the_published_one(name: str, published: float) -> None:
+    with torch.device("meta"):
+        network = timm.create_model(name)
+    network.patch_embed.to_empty(device="cpu")
+    cost = CostModel.of(network, IMAGE)
+    counts = (197,) * len(network.blocks)
+    assert cost.multiply_adds(counts, counts) / GIGA == pytest.approx(published, rel=0.005)
+
+
+def test_cost_is_the_formula_of_the_papers_for_any_token_counts() -> None:
+    network = timm.create_model("deit_tiny_patch16_224")
+    attention, mlp = tuple(range(197, 173, -2)), tuple(range(195, 171, -2))
+    width, patches = 192, 196
+    expected = patches * 768 * width + 1000 * width
+    for entering, leaving in zip(attention, mlp, strict=True):
+        expected += 4 * entering * width**2 + 2 * entering**2 * width + 8 * leaving * width**2
+    assert CostModel.of(network, IMAGE).multiply_adds(attention, mlp) == expected
+
+
+# Analytic figures of ToMe for DeiT-T, GFLOPs.
+@pytest.mark.parametrize(("r", "published"), [(8, 0.924), (11, 0.807), (13, 0.731), (16, 0.622)])
+def test_tome_on_deit_tiny_costs_what_is_published(r: int, published: float) -> None:
+    network = timm.create_model("deit_tiny_patch16_224").eval()
+    with torch.inference_mode():
+        out = run(network, Tome(r=r), torch.randn(1, *IMAGE))
+    cost = CostModel.of(network, IMAGE).multiply_adds(out.attention_tokens, out.mlp_tokens)
+    assert cost / GIGA == pytest.approx(published, abs=0.0006)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Tome(r=0),
+        Tome(r=4),
+        Atm(tau0=0.6, alpha=0.05, tau_min=0.3, split_depth=3),
+    ],
+    ids=["dense", "tome", "atm"],
+)
+def test_cost_agrees_with_torchs_counter(tiny_model: LoadedModel, method: Tome | Atm) -> None:
+    network, size = tiny_model.network, tiny_model.preprocessing.input_size
+    images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        out = run(network, method, images)
+    counted = counter.get_total_flops() / 2 / len(images)  # it counts two per multiply-add
+    cost = CostModel.of(network, size).multiply_adds(out.attention_tokens, out.mlp_tokens)
+    assert counted == pytest.approx(cost + out.matching_multiply_adds, rel=0.005)
