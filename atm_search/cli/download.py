@@ -19,7 +19,8 @@ def download(
     from atm_search.data.download import FREE_DATASETS
     from atm_search.data.download import download as fetch
     from atm_search.errors import DataError
-    from atm_search.show.progress import log_console, progress
+    from atm_search.show.consoles import log_console
+    from atm_search.show.progress import progress
 
     if dataset not in FREE_DATASETS:
         raise DataError(f"No free data set '{dataset}'. Known: {', '.join(FREE_DATASETS)}.")

@@ -47,10 +47,9 @@ def evaluate(
 
     Example: atm-search evaluate --tau0 0.985 --alpha 0.025 --tau-min 0.885 --split 9
     """
-    from rich.console import Console
-
     from atm_search.cli.prepare import prepare
-    from atm_search.show.progress import log_console, progress
+    from atm_search.show.consoles import log_console, result_console
+    from atm_search.show.progress import progress
     from atm_search.show.tables import measurement_table, params_text
 
     params = {"tau0": tau0, "alpha": alpha, "tau_min": tau_min, "split_depth": split, "r": r}
@@ -90,7 +89,7 @@ def evaluate(
         print(json.dumps(about | measurement.figures(), indent=2))
     else:
         title = " ".join([wanted.model.name, name, params_text(shown)])
-        Console(highlight=False).print(measurement_table(measurement, title=title))
+        result_console().print(measurement_table(measurement, title=title))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 None means not given; the default is then the library's, or that of a file.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -56,3 +57,10 @@ Storage = Annotated[
 ]
 Study = Annotated[str | None, typer.Option("--study", help="Name of the study.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def storage_address(given: str | None) -> str:
+    """The address of the store: as given, else from the environment, else a file right here."""
+    from atm_search.search.address import DEFAULT_STORAGE
+
+    return given or os.environ.get("ATM_SEARCH_STORAGE") or DEFAULT_STORAGE

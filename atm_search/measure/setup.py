@@ -48,7 +48,7 @@ def open_shard(
     if data is None:
         raise DataError(f"No images to measure {model.name} on. {DATA_HINT}")
     return read_folder(
-        data,
+        data.resolve(),
         transform=model.preprocessing.pixels,
         num_classes=model.num_classes,
         images=images,

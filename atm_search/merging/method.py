@@ -99,6 +99,11 @@ class Method(ABC):
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The parameters that have a default, which a search leaves alone unless in its space."""
+        return {field.name: field.default for field in fields(cls) if field.default is not MISSING}
+
+    @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> "Method":
         """The method with these parameters.
 

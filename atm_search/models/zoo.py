@@ -88,6 +88,11 @@ class LoadedModel:
         return self._weight.dtype
 
     @property
+    def dtype_name(self) -> str:
+        """The same by name, such as float32."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def _weight(self) -> Tensor:
         weight: Tensor = next(self.network.parameters())
         return weight
@@ -149,7 +154,7 @@ def load_model(
 def _load_demo(checkpoint: Path | None) -> tuple[VisionTransformer, str]:
     build = partial(VisionTransformer, **DEMO_ARCHITECTURE)
     if checkpoint is not None:
-        return build_from_file(build, checkpoint), str(checkpoint)
+        return build_from_file(build, checkpoint), str(checkpoint.resolve())
     return build_from_file(build, Path(__file__).with_name("demo.safetensors")), "built in"
 
 
@@ -167,7 +172,8 @@ def _load_timm(name: str, checkpoint: Path | None) -> tuple[VisionTransformer, s
         found = Path(directory) / f"{_full_name(network)}.safetensors"
         checkpoint = found if found.exists() else None
     if checkpoint is not None:
-        return build_from_file(partial(timm.create_model, name), checkpoint), str(checkpoint)
+        network = build_from_file(partial(timm.create_model, name), checkpoint)
+        return network, str(checkpoint.resolve())
     try:
         return timm.create_model(name, pretrained=True), "timm hub"
     except Exception as error:  # the hub's client raises errors of several libraries

@@ -14,11 +14,6 @@ Step = Callable[[int, int], None]
 """Told after every step: steps done, steps in all."""
 
 
-def log_console() -> Console:
-    """Where progress and messages go: stderr, so that stdout holds results alone."""
-    return Console(stderr=True, highlight=False)
-
-
 @contextmanager
 def progress(console: Console, description: str) -> Iterator[Step]:
     """Show how far some work is, as long as the block lasts.

@@ -1,0 +1,58 @@
+"""Trials as they come in."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from atm_search.search.dense import Dense
+from atm_search.search.trials import TrialRecord
+from atm_search.show.tables import params_text
+
+OnTrial = Callable[[TrialRecord, int, int], None]
+OnWait = Callable[[int, int, int], None]
+
+
+@contextmanager
+def trial_progress(console: Console, dense: Dense) -> Iterator[tuple[OnTrial, OnWait]]:
+    """A line per trial, and on a terminal a bar below them, as long as the block lasts.
+
+    Yields:
+        What a worker tells of finished trials, and of waiting for other workers.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Trials", total=None)
+
+        def on_trial(record: TrialRecord, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description="Trials")
+            bar.console.print(
+                f"[{done}/{total}] {trial_line(record, dense)}", markup=False, soft_wrap=True
+            )
+
+        def on_wait(running: int, done: int, total: int) -> None:
+            waiting = f"Waiting for {running} trials of other workers"
+            bar.update(task, completed=done, total=total, description=waiting)
+
+        yield on_trial, on_wait
+
+
+def trial_line(record: TrialRecord, dense: Dense) -> str:
+    """What became of a trial, in one line."""
+    start = f"trial {record.number}: {params_text(record.params)}"
+    if record.interrupted:
+        return f"{start} | interrupted, queued again"
+    measured = record.measurement
+    if measured is None:
+        return f"{start} | failed: {record.reason}"
+    again = "" if record.reused_from is None else f" (as trial {record.reused_from})"
+    return (
+        f"{start} | top-1 {measured.top1:.2f} % ({measured.delta_top1:+.2f}), "
+        f"{measured.gflops:.4f} GFLOPs ({100 * (measured.gflops / dense.gflops - 1):+.1f} %){again}"
+    )
