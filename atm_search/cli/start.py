@@ -63,8 +63,8 @@ def start(
     from atm_search.search.study import create_or_resume
     from atm_search.search.trials import Environment
     from atm_search.search.worker import run
-    from atm_search.show.frontier import frontier_summary, frontier_table
     from atm_search.show.consoles import log_console, result_console
+    from atm_search.show.frontier import frontier_summary, frontier_table
     from atm_search.show.trials import trial_progress
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from atm_search.errors import ConfigurationError
+from atm_search.errors import ConfigurationError, ParameterError
 from atm_search.measure.measurement import Measurement
 from atm_search.merging.method import Method
 from atm_search.merging.registry import build
@@ -156,13 +156,17 @@ class Configuration(_Section):
             configuration = cls.model_validate(content)
         except ValidationError as error:
             raise ConfigurationError(_explain(error, path, text)) from error
-        configuration.build_method()
+        try:
+            configuration.build_method()
+        except ParameterError as error:
+            raise ConfigurationError(f"{path}: {error}") from error
         return configuration
 
 
 def _explain(error: ValidationError, path: Path, text: str) -> str:
     """The first thing that is wrong, with its line, and how many more there are."""
-    first, *others = error.errors()
+    # A misspelt key is both unknown and missing; the first says more.
+    first, *others = sorted(error.errors(), key=lambda problem: problem["type"] == "missing")
     location = [part for part in first["loc"] if not str(part).startswith("function-")]
     line = _line(yaml.compose(text, Loader=yaml.SafeLoader), location)
     key = str(location[-1])

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -30,7 +31,7 @@ def test_thresholds_fall_from_tau0_to_tau_min(
     thresholds = threshold_schedule(tau0, alpha, tau_min, depth=depth)
     assert len(thresholds) == depth
     assert thresholds[0] == tau0
-    assert all(a >= b for a, b in zip(thresholds, thresholds[1:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(thresholds))
     assert min(thresholds) >= tau_min
     for block, tau in enumerate(thresholds):
         assert math.isclose(tau, max(tau0 - (math.exp(alpha * block) - 1), tau_min))
