@@ -33,9 +33,9 @@ DEMO = "demo"
 DEMO_ARCHITECTURE: dict[str, Any] = {
     "img_size": 112,
     "patch_size": 8,
-    "embed_dim": 96,
+    "embed_dim": 64,
     "depth": 12,
-    "num_heads": 3,
+    "num_heads": 2,
     "num_classes": 10,
 }
 """196 patches and 12 blocks: the search space is that of DeiT."""
