@@ -13,7 +13,7 @@ from atm_search.show.tables import saving
 def frontier_table(name: str, dense: Dense, points: Sequence[FrontierPoint]) -> Table:
     """A row per frontier point, from the fewest GFLOPs to the most, and one for the dense model."""
     table = Table(
-        title=f"Frontier of {name}: {len(points)} of its configurations, on {dense.images:,} images",
+        title=f"Frontier of {name}: {len(points)} configurations on {dense.images:,} images",
         title_justify="left",
         caption="Change of top-1 against the dense model on the same images, in percentage "
         "points, with its 95 % interval (paired).",

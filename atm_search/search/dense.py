@@ -1,0 +1,49 @@
+"""What the untouched model reaches, the point that every saving is compared with."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from atm_search.measure.measurement import Measurement
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The dense model on a study's images; counted once and kept in the study.
+
+    Accuracies are percent of `images`, GFLOPs 10^9 multiply-adds per image.
+    """
+
+    images: int
+    top1_hits: int
+    top5_hits: int
+    gflops: float
+
+    @property
+    def top1(self) -> float:
+        """Percent of images whose best class is right."""
+        return 100.0 * self.top1_hits / self.images
+
+    @property
+    def top5(self) -> float:
+        """Percent of images with the right class among the best five."""
+        return 100.0 * self.top5_hits / self.images
+
+    @classmethod
+    def of(cls, measurement: Measurement) -> "Dense":
+        """The dense half of any measurement, that of the dense model itself included."""
+        return cls(
+            images=measurement.images,
+            top1_hits=measurement.dense_top1_hits,
+            top5_hits=measurement.dense_top5_hits,
+            gflops=measurement.dense_gflops,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Dense":
+        """The value that `to_dict` wrote."""
+        return cls(**values)

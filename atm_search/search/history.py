@@ -1,0 +1,93 @@
+"""What the trials of a study tell its next one: what is measured, what fails, what is left."""
+
+from collections import Counter
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from atm_search.errors import ParameterError
+from atm_search.search.space import Key
+from atm_search.search.study import Study
+from atm_search.search.trials import TrialRecord
+
+MAX_FAILURES = 2
+"""A configuration that failed so often is not measured again."""
+
+
+class History:
+    """The trials of a study, by configuration; every finished trial is read once."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._read: set[int] = set()
+        self._failures: Counter[Key] = Counter()
+        self._reasons: dict[Key, str] = {}
+        self.trials: list[FrozenTrial] = []
+        self.measured: dict[Key, TrialRecord] = {}
+        """The first measurement of every configuration."""
+
+    def refresh(self) -> None:
+        """Read what happened in the store since the last time."""
+        self.trials = self._study.optuna.get_trials(deepcopy=False)
+        for trial in self.trials:
+            if trial.state.is_finished() and trial.number not in self._read:
+                self._read.add(trial.number)
+                self._learn(TrialRecord.of(trial))
+
+    @property
+    def done(self) -> int:
+        """Number of finished trials, as the budget counts them."""
+        return sum(trial.state == TrialState.COMPLETE for trial in self.trials)
+
+    @property
+    def running(self) -> list[FrozenTrial]:
+        """Trials that some worker, dead or alive, has begun."""
+        return [trial for trial in self.trials if trial.state == TrialState.RUNNING]
+
+    def rank(self, number: int) -> int:
+        """Number of trials before this one that are finished, or may still be."""
+        live = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
+        return sum(trial.number < number and trial.state in live for trial in self.trials)
+
+    def queued_params(self, number: int) -> Mapping[str, Any]:
+        """What a trial was queued with; empty if it was not queued."""
+        trial = next(trial for trial in self.trials if trial.number == number)
+        return trial.params or trial.system_attrs.get("fixed_params", {})
+
+    def given_up(self, key: Key) -> str | None:
+        """Why a configuration is not to be measured again; None if it may be."""
+        return self._reasons.get(key) if self._failures[key] >= MAX_FAILURES else None
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every configuration of the space is measured or given up."""
+        lost = sum(count >= MAX_FAILURES for count in self._failures.values())
+        return len(self.measured) + lost >= len(self._study.identity.space)
+
+    def unseen(self, random: Random) -> dict[str, float]:
+        """A configuration neither measured nor given up: the next one after a random one.
+
+        Raises:
+            IndexError: there is none.
+        """
+        space = self._study.identity.space
+        start = random.randrange(len(space))
+        for step in range(len(space)):
+            params = space.at((start + step) % len(space))
+            key = space.key(params)
+            if key not in self.measured and self.given_up(key) is None:
+                return params
+        raise IndexError("Every configuration of the space is measured or given up.")
+
+    def _learn(self, record: TrialRecord) -> None:
+        try:
+            key = self._study.identity.space.key(record.params)
+        except ParameterError:  # another program's trial, or one queued off the grid
+            return
+        if record.measured:
+            self.measured.setdefault(key, record)
+        elif record.state == TrialState.FAIL and record.reason is not None:
+            self._failures[key] += 1
+            self._reasons.setdefault(key, record.reason)

@@ -1,0 +1,125 @@
+"""What a study fixes, so that its trials can be compared and repeated."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from atm_search.merging.method import Method, Range
+from atm_search.merging.registry import build
+from atm_search.search.space import Space
+
+OBJECTIVES = (("top1", "maximize"), ("gflops", "minimize"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Model, images, protocol, method and space of one study.
+
+    Two trials belong together only if all of it is equal. Where things lie (checkpoint, data
+    folder) is no part of it: the digests say whether they are the same.
+    """
+
+    model: str
+    """Its timm name."""
+    weights_digest: str
+    """sha256 of the weights, in hex."""
+    shard_digest: str
+    """sha256 of the images and labels, in hex."""
+    images: int
+    protocol: Mapping[str, Any]
+    """How measurements are taken: batch_size, dtype, preprocessing; plain values, nested or not."""
+    method: str
+    """Its registered name."""
+    fixed_params: Mapping[str, Any]
+    """Parameters of the method that the search leaves alone, such as prop_attn."""
+    space: Space
+    objectives: tuple[tuple[str, str], ...] = OBJECTIVES
+    """Names and directions."""
+
+    def __post_init__(self) -> None:
+        # As JSON gives it back (lists for tuples), so that a stored identity equals a fresh one.
+        for name in ("protocol", "fixed_params"):
+            object.__setattr__(self, name, json.loads(json.dumps(dict(getattr(self, name)))))
+
+    def configured(self, params: Mapping[str, Any]) -> Method:
+        """The method at one point of the space.
+
+        Raises:
+            ParameterError: the parameters do not go together.
+        """
+        return build(self.method, {**self.fixed_params, **params})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` gives an equal identity back."""
+        return {
+            "model": self.model,
+            "weights_digest": self.weights_digest,
+            "shard_digest": self.shard_digest,
+            "images": self.images,
+            "protocol": dict(self.protocol),
+            "method": self.method,
+            "fixed_params": dict(self.fixed_params),
+            "space": self.space.to_list(),
+            "objectives": [list(objective) for objective in self.objectives],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Identity":
+        """The identity that `to_dict` wrote."""
+        objectives = tuple((name, direction) for name, direction in values["objectives"])
+        space = Space.from_list(values["space"])
+        return cls(**{**values, "space": space, "objectives": objectives})
+
+    def differences(self, other: "Identity") -> list[str]:
+        """What `other` has differently, each as 'made with <ours>, you gave <theirs>'.
+
+        Empty if both are the same. A different method is one difference, not one per parameter.
+        """
+        lines = []
+        if (self.images, self.shard_digest) != (other.images, other.shard_digest):
+            ours, theirs = _short(self.shard_digest, other.shard_digest)
+            lines.append(
+                f"measured on {self.images:,} images (shard {ours}), "
+                f"you gave {other.images:,} (shard {theirs})"
+            )
+        if self.weights_digest != other.weights_digest:
+            ours, theirs = _short(self.weights_digest, other.weights_digest)
+            lines.append(f"made with weights {ours}, you gave {theirs}")
+        mine, yours = dict(self._facts(other)), dict(other._facts(self))
+        lines += [
+            f"made with {name} {mine.get(name, 'unset')}, you gave {yours.get(name, 'unset')}"
+            for name in {**mine, **yours}
+            if mine.get(name) != yours.get(name)
+        ]
+        return lines
+
+    def _facts(self, other: "Identity") -> Iterator[tuple[str, str]]:
+        """Everything but the digests, by name, in words."""
+        yield "model", self.model
+        yield from _flat(self.protocol)
+        yield "method", self.method
+        if self.method == other.method:
+            yield from _flat(self.fixed_params)
+            yield from ((item.name, _words(item)) for item in self.space.ranges)
+        yield "objectives", ", ".join(f"{verb} {name}" for name, verb in self.objectives)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", str(value)
+
+
+def _words(item: Range) -> str:
+    return f"{item.low} to {item.high} by {item.step}"
+
+
+def _short(ours: str, theirs: str) -> tuple[str, str]:
+    """Both digests, as short as still tells them apart, four characters at least."""
+    length = 4
+    while ours[:length] == theirs[:length] and length < len(ours):
+        length += 1
+    return ours[:length], theirs[:length]

@@ -1,0 +1,157 @@
+"""One trial: asked for, measured or reused, and told to the store whatever becomes of it."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from atm_search.errors import MeasurementError, ParameterError
+from atm_search.measure.measurement import Measurement
+from atm_search.merging.method import Method
+from atm_search.search.heartbeat import Heartbeat
+from atm_search.search.history import History
+from atm_search.search.interrupts import Interrupts
+from atm_search.search.samplers import single_thread
+from atm_search.search.study import Study
+from atm_search.search.trials import ATTRIBUTE, Environment, TrialRecord
+
+MAX_REPEATS = 3
+"""Repeated configurations in a row, trials at no cost, after which an unseen one is queued."""
+
+
+class TrialRunner:
+    """Runs a study's next trial, and leaves none RUNNING."""
+
+    def __init__(
+        self,
+        study: Study,
+        history: History,
+        measure: Callable[[Method], Measurement],
+        *,
+        environment: Environment,
+        interrupts: Interrupts,
+        random: Random,
+    ) -> None:
+        self._study = study
+        self._history = history
+        self._measure = measure
+        self._environment = environment
+        self._interrupts = interrupts
+        self._random = random
+        self._repeats = 0
+
+    def run(self, budget: int) -> TrialRecord | None:
+        """What became of the next trial; None if its place was taken, or others ended it."""
+        if self._repeats >= MAX_REPEATS:
+            self._repeats = 0
+            self._queue(self._history.unseen(self._random))
+        with _expected_warnings():
+            trial = self._study.optuna.ask()
+        with Heartbeat(self._study.storage, trial):
+            # Others may have asked at the same time. Numbers are unique and only grow, so if the
+            # live trials before this one fill the budget now, this one can never be needed.
+            self._history.refresh()
+            if self._history.rank(trial.number) >= budget:
+                self._tell(trial, self._record(trial, surplus=True))
+                self._queue(self._history.queued_params(trial.number))
+                return None
+            record = self._attempt(trial)
+            if not self._tell(trial, record):
+                return None
+        if record.interrupted:
+            self._queue(trial.params)
+        if record.reused_from is not None:
+            self._repeats += 1
+        elif record.measured:
+            self._repeats = 0
+        return record
+
+    def _attempt(self, trial: optuna.Trial) -> TrialRecord:
+        """The trial's record; only bugs are raised, and told to the store before."""
+        try:
+            with _expected_warnings(), single_thread():
+                params = self._study.identity.space.suggest(trial)
+            return self._measured(trial, params)
+        except (MeasurementError, ParameterError) as error:
+            return self._record(trial, reason=str(error))
+        except KeyboardInterrupt:
+            return self._record(trial, interrupted=True)
+        except BaseException as error:
+            self._tell(trial, self._record(trial, reason=f"{type(error).__name__}: {error}"))
+            raise
+
+    def _measured(self, trial: optuna.Trial, params: dict[str, float]) -> TrialRecord:
+        """The finished trial, with its configuration's stored measurement or a new one."""
+        key = self._study.identity.space.key(params)
+        known = self._history.measured.get(key)
+        if known is not None:
+            first = known.number if known.reused_from is None else known.reused_from
+            return replace(known, number=trial.number, reused_from=first)
+        reason = self._history.given_up(key)
+        if reason is not None:
+            self._repeats = MAX_REPEATS  # a sampler that learns nothing from failures would insist
+            raise MeasurementError(f"Failed before and not measured again: {reason}")
+        method = self._study.identity.configured(params)
+        with self._interrupts.admitted():
+            measurement = self._measure(method)
+        _check_finite(measurement)
+        return self._record(
+            trial, state=TrialState.COMPLETE, params=method.params(), measurement=measurement
+        )
+
+    def _record(self, trial: optuna.Trial, **facts: Any) -> TrialRecord:
+        """The record of a failed trial, but for what `facts` say."""
+        identity = self._study.identity
+        params = trial.params
+        with suppress(ParameterError):  # not suggested yet, or off the grid: kept as they are
+            params = identity.space.canonical(params)
+        common = TrialRecord(
+            number=trial.number,
+            state=TrialState.FAIL,
+            method=identity.method,
+            params={**identity.fixed_params, **params},
+            environment=self._environment,
+        )
+        return replace(common, **facts)
+
+    def _tell(self, trial: optuna.Trial, record: TrialRecord) -> bool:
+        """Store how a trial ended; False if others have ended it meanwhile, taking us for dead."""
+        values = None
+        if record.measurement is not None:
+            values = record.measurement.top1, record.measurement.gflops
+        try:
+            trial.set_user_attr(ATTRIBUTE, record.to_dict())
+            self._study.optuna.tell(trial, values, state=record.state)
+        except (UpdateFinishedTrialError, ValueError):
+            if self._study.storage.get_trial(trial._trial_id).state.is_finished():
+                return False
+            raise
+        return True
+
+    def _queue(self, params: Mapping[str, Any]) -> None:
+        if params:
+            self._study.optuna.enqueue_trial(dict(params))
+
+
+def _check_finite(measurement: Measurement) -> None:
+    for name in ("top1", "gflops", "kl", "kl_se"):
+        value = getattr(measurement, name)
+        if not math.isfinite(value):
+            raise MeasurementError(f"The measured {name} is {value}, which cannot be compared.")
+
+
+@contextmanager
+def _expected_warnings() -> Iterator[None]:
+    """A block in which Optuna does not warn of what is so on purpose."""
+    with warnings.catch_warnings():
+        # We keep the heartbeat ourselves, and refuse queued values off the grid.
+        warnings.filterwarnings("ignore", message="Heartbeat of storage")
+        warnings.filterwarnings("ignore", message="Fixed parameter")
+        yield
