@@ -1,7 +1,6 @@
 """`atm-search start`."""
 
 import json
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,7 +21,7 @@ Sampler = Annotated[
     str | None,
     typer.Option("--sampler", help="auto (default), gp, tpe, nsga2, nsga3, qmc or random."),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Makes a search repeatable.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Makes a search repeatable.")]
 
 
 def start(
@@ -47,11 +46,6 @@ def start(
 
     Example: atm-search start --model deit_b --data imagenet/val --trials 500
     """
-    # GPSampler's many small matrices crawl on several threads once other processes want the
-    # cores; read when torch is imported. Measuring sets its own number below.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    import torch
-
     from atm_search.cli.prepare import measure_dense, prepare
     from atm_search.measure.provenance import device_name, versions
     from atm_search.models.zoo import DEMO, load_model
@@ -67,7 +61,6 @@ def start(
     from atm_search.show.frontier import frontier_summary, frontier_table
     from atm_search.show.trials import trial_progress
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     address = options.storage_address(storage)
     parse(address)
     resolve(sampler or "auto", trials)
@@ -101,10 +94,11 @@ def start(
         measure_dense(console, evaluator)
         return evaluator.measure(configured)
 
+    identity = _identity(evaluator, method or "atm")
     begun = create_or_resume(
-        open_store(address, create=True),
+        open_store(address, create=True),  # last: a refusal before leaves no file behind
         study or model or DEMO,
-        identity=_identity(evaluator, method or "atm"),
+        identity=identity,
         dense=dense,
         budget=trials,
         sampler=sampler,

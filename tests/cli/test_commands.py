@@ -54,7 +54,6 @@ class Cli:
 def _cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
     for name in ("ATM_SEARCH_STORAGE", "ATM_SEARCH_DATA", "ATM_SEARCH_CHECKPOINTS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as `start` would set it, undone after the test
     monkeypatch.chdir(tmp_path)
     return Cli(monkeypatch, capfd)
 

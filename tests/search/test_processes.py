@@ -48,9 +48,7 @@ def test_three_processes_share_a_budget_exactly(
     assert all(record.measured or record.surplus for record in records)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_process_leaves_the_store_clean_and_is_resumed(
-    number: signal.Signals,
     begin: Begin,
     stub: ModuleType,
     start_worker: StartWorker,
@@ -58,7 +56,7 @@ def test_a_stopped_process_leaves_the_store_clean_and_is_resumed(
 ) -> None:
     worker = start_worker(storage=storage.url, budget=4, seconds=1.0)
     wait_for(worker, "measuring", times=2)
-    worker.send_signal(number)
+    worker.send_signal(signal.SIGINT)
     assert outcomes(worker) == [Outcome(1, 4, interrupted=True)]
     assert worker.returncode == 130
     study = begin(budget=4)
@@ -70,7 +68,7 @@ def test_a_stopped_process_leaves_the_store_clean_and_is_resumed(
 def test_a_killed_process_loses_no_finished_trial_and_repeats_none(
     begin: Begin, stub: ModuleType, start_worker: StartWorker, storage: RDBStorage
 ) -> None:
-    worker = start_worker(storage=storage.url, budget=5, seconds=0.5)
+    worker = start_worker(storage=storage.url, budget=5, seconds=0.3)
     wait_for(worker, "trial", times=2)
     wait_for(worker, "measuring", times=1)
     worker.kill()

@@ -359,16 +359,13 @@ def test_a_slow_trial_keeps_its_heart_beating(begin: Begin, go: Go, stub: Module
     assert states(study) == {"COMPLETE": 1}
 
 
-@pytest.mark.parametrize("beats", [0, 1])
-def test_the_trial_of_a_dead_worker_is_measured_by_another(
-    beats: int, begin: Begin, go: Go, storage: RDBStorage
+def test_the_trial_of_a_worker_that_died_before_its_first_beat_is_measured_by_another(
+    begin: Begin, go: Go
 ) -> None:
     study = begin(budget=2)
     with pytest.warns(UserWarning, match="Heartbeat"):
         dead = study.optuna.ask()
     params = study.identity.space.suggest(dead)
-    for _ in range(beats):
-        storage.record_heartbeat(dead._trial_id)
     assert go(study) == Outcome(2, 2)
     assert states(study) == {"COMPLETE": 2, "FAIL": 1}
     assert params.items() <= dict(study.records()[2].params).items()
