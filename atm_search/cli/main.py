@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from atm_search.cli.dashboard import dashboard
 from atm_search.cli.download import download
 from atm_search.cli.evaluate import evaluate
 from atm_search.cli.export import export
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (start, frontier, export, evaluate, download):
+for command in (start, frontier, dashboard, export, evaluate, download):
     app.command()(command)
 
 
