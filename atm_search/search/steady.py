@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
@@ -82,7 +82,7 @@ class SteadyStorage(RDBStorage):
                 trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
                 if again and trial.state == state and self._is_mine(trial, mine, values):
                     return True
-                self.check_trial_is_updatable(trial_id, TrialState(trial.state))
+                self.check_trial_is_updatable(trial_id, cast(TrialState, trial.state))
                 if state == TrialState.RUNNING and trial.state != TrialState.WAITING:
                     return False
                 for objective, value in enumerate(values or ()):
