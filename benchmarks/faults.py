@@ -88,7 +88,7 @@ class Report:
     worker_errors: int = 0
     """Workers that ended with an error of their own."""
     seconds: float = 0.0
-    states: Counter[str] = field(default_factory=Counter)
+    states: dict[str, int] = field(default_factory=dict)
     """Trials by how they ended: finished, reused, lost, surplus, failed, waiting."""
     remeasured: int = 0
     """Configurations measured by more than one finished trial."""
@@ -321,7 +321,9 @@ def _inspect(plan: Plan, name: str, folder: Path, report: Report) -> None:
     report.finished += len(finished)
     report.wrong_budget += len(finished) != plan.budget
     report.running += sum(record.state.name == "RUNNING" for record in records)
-    report.states.update(_ending(record) for record in records)
+    for record in records:
+        ending = _ending(record)
+        report.states[ending] = report.states.get(ending, 0) + 1
     for record in finished:
         report.damaged += not _is_intact(study, record, trials[record.number].values)
     own = Counter(
