@@ -88,6 +88,8 @@ class TrialRunner:
             return self._measured(trial, params)
         except (MeasurementError, ParameterError) as error:
             return self._record(trial, reason=str(error))
+        except UpdateFinishedTrialError:  # taken for dead before it was measured
+            return self._record(trial, lost=True)
         except KeyboardInterrupt:
             return self._record(trial, interrupted=True)
         except BaseException as error:

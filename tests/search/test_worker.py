@@ -20,6 +20,7 @@ from atm_search.measure.measurement import Measurement
 from atm_search.merging.method import Method
 from atm_search.search.heartbeat import Sweeper
 from atm_search.search.history import History
+from atm_search.search.space import Space
 from atm_search.search.study import Study, create_or_resume, load
 from atm_search.search.trials import QUEUED
 from atm_search.search.worker import Outcome, run
@@ -404,6 +405,26 @@ def test_a_late_answer_is_kept_by_the_trial_that_was_queued_instead(
     assert [record.lost for record in records] == [False, True, False, False]
     assert records[2].params == records[1].params
     assert records[2].reused_from is None
+
+
+def test_a_worker_that_is_taken_for_dead_while_it_suggests_goes_on(
+    begin: Begin,
+    go: Go,
+    table: Table,
+    dead_owner: Callable[[Study], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = begin(budget=2)
+    suggest, calls = Space.suggest, iter([True])
+
+    def paused(self: Space, trial: optuna.Trial) -> dict[str, float]:
+        for _ in calls:
+            dead_owner(study)
+        return suggest(self, trial)
+
+    monkeypatch.setattr(Space, "suggest", paused)
+    assert go(study) == Outcome(2, 2)
+    assert [record.lost for record in study.records()] == [True, False, False]
 
 
 def test_a_trial_whose_process_is_dead_is_queued_again_once_however_many_sweep(
