@@ -10,6 +10,8 @@ from atm_search.cli.evaluate import evaluate
 from atm_search.cli.export import export
 from atm_search.cli.frontier import frontier
 from atm_search.cli.start import start
+from atm_search.cli.studies import studies
+from atm_search.cli.worker import worker
 from atm_search.errors import AtmSearchError
 
 INTERRUPTED = 130
@@ -21,7 +23,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (start, frontier, dashboard, export, evaluate, download):
+for command in (
+    start,
+    worker,
+    studies,
+    frontier,
+    dashboard,
+    export,
+    evaluate,
+    download,
+):
     app.command()(command)
 
 

@@ -1,6 +1,7 @@
-"""What `start` and `evaluate` do alike before they measure."""
+"""What `start`, `worker` and `evaluate` do alike."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -8,6 +9,12 @@ from atm_search.measure.evaluator import Answers, Evaluator
 from atm_search.measure.setup import BATCH_SIZE, open_shard
 from atm_search.models.zoo import LoadedModel
 from atm_search.show.progress import progress
+
+if TYPE_CHECKING:
+    from atm_search.measure.measurement import Measurement
+    from atm_search.merging.method import Method
+    from atm_search.search.study import Study
+    from atm_search.search.worker import OnTrial, OnWait, Outcome
 
 
 def prepare(
@@ -41,3 +48,48 @@ def measure_dense(console: Console, evaluator: Evaluator) -> Answers:
     """The dense model's answers, with progress if they are not there yet."""
     with progress(console, "Measuring the dense model") as step:
         return evaluator.dense(step)
+
+
+def measured_on(evaluator: Evaluator) -> dict[str, Any]:
+    """What trials are measured on, and how: these fields of a study's identity."""
+    model = evaluator.model
+    return {
+        "model": model.name,
+        "weights_digest": model.weights_digest,
+        "shard_digest": evaluator.shard.digest,
+        "images": len(evaluator.shard),
+        "protocol": {
+            "batch_size": evaluator.batch_size,
+            "dtype": model.dtype_name,
+            "preprocessing": model.preprocessing.to_dict(),
+        },
+    }
+
+
+def work(
+    console: Console,
+    study: "Study",
+    evaluator: Evaluator,
+    *,
+    worker: int,
+    on_trial: "OnTrial",
+    on_wait: "OnWait",
+) -> "Outcome":
+    """Run trials of a study in this process, until its budget is spent."""
+    from atm_search.measure.provenance import device_name, versions
+    from atm_search.search.trials import Environment
+    from atm_search.search.worker import run
+
+    def measure(method: "Method") -> "Measurement":
+        measure_dense(console, evaluator)
+        return evaluator.measure(method)
+
+    model = evaluator.model
+    return run(
+        study,
+        measure,
+        environment=Environment(device_name(model.device), model.dtype_name, versions()),
+        worker=worker,
+        on_trial=on_trial,
+        on_wait=on_wait,
+    )

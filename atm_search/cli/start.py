@@ -9,8 +9,6 @@ from atm_search.cli import options
 
 if TYPE_CHECKING:
     from atm_search.measure.evaluator import Evaluator
-    from atm_search.measure.measurement import Measurement
-    from atm_search.merging.method import Method
     from atm_search.search.identity import Identity
 
 
@@ -20,6 +18,10 @@ Trials = Annotated[
 Sampler = Annotated[
     str | None,
     typer.Option("--sampler", help="auto (default), gp, tpe, nsga2, nsga3, qmc or random."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="Processes on this machine. Default: one per GPU, else one."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Makes a search repeatable.")]
 
@@ -34,6 +36,7 @@ def start(
     method: options.Method = None,
     sampler: Sampler = None,
     seed: Seed = None,
+    workers: Workers = None,
     storage: options.Storage = None,
     study: options.Study = None,
     crop_pct: options.CropPct = None,
@@ -46,8 +49,8 @@ def start(
 
     Example: atm-search start --model deit_b --data imagenet/val --trials 500
     """
-    from atm_search.cli.prepare import measure_dense, prepare
-    from atm_search.measure.provenance import device_name, versions
+    from atm_search.cli.prepare import measure_dense, prepare, work
+    from atm_search.cli.workers import worker_commands, worker_count
     from atm_search.models.zoo import DEMO, load_model
     from atm_search.search.address import parse
     from atm_search.search.dense import Dense
@@ -55,8 +58,7 @@ def start(
     from atm_search.search.samplers import resolve
     from atm_search.search.store import open_store
     from atm_search.search.study import create_or_resume
-    from atm_search.search.trials import Environment
-    from atm_search.search.worker import run
+    from atm_search.search.supervisor import supervise
     from atm_search.show.consoles import log_console, result_console
     from atm_search.show.frontier import frontier_summary, frontier_table
     from atm_search.show.trials import trial_progress
@@ -64,6 +66,7 @@ def start(
     address = options.storage_address(storage)
     parse(address)
     resolve(sampler or "auto", trials)
+    count = worker_count(workers, device)
     loaded = load_model(
         model or DEMO,
         checkpoint=checkpoint,
@@ -90,10 +93,6 @@ def start(
             gflops=evaluator.dense_gflops,
         )
 
-    def measure(configured: "Method") -> "Measurement":
-        measure_dense(console, evaluator)
-        return evaluator.measure(configured)
-
     identity = _identity(evaluator, method or "atm")
     begun = create_or_resume(
         open_store(address, create=True),  # last: a refusal before leaves no file behind
@@ -103,21 +102,42 @@ def start(
         budget=trials,
         sampler=sampler,
         seed=seed,
-        hints={"weights": loaded.weights_source, "data": evaluator.shard.source},
+        hints={
+            "weights": loaded.weights_source,
+            "data": evaluator.shard.source,
+            "images": images,
+            "skip_corrupt": skip_corrupt,
+        },
     )
     console.print(
         f"Study    {begun.name}, {begun.plan.budget} trials, sampler "
         f"{resolve(begun.plan.sampler, begun.plan.budget)}, seed {begun.plan.seed}\n"
         f"Dense    top-1 {begun.dense.top1:.2f} %, {begun.dense.gflops:.4f} GFLOPs"
     )
-    with trial_progress(console, begun.dense) as (on_trial, on_wait):
-        outcome = run(
-            begun,
-            measure,
-            environment=Environment(device_name(loaded.device), loaded.dtype_name, versions()),
-            on_trial=on_trial,
-            on_wait=on_wait,
+    if count == 1:
+        with trial_progress(console, begun.dense) as (on_trial, on_wait):
+            outcome = work(console, begun, evaluator, worker=0, on_trial=on_trial, on_wait=on_wait)
+    else:
+        commands = worker_commands(
+            count,
+            address=address,
+            study=begun.name,
+            checkpoint=checkpoint,
+            data=data,
+            device=device,
         )
+        console.print(f"Workers  {count} processes")
+        with trial_progress(console, begun.dense, waiting="{running} running") as (
+            on_trial,
+            on_wait,
+        ):
+            outcome = supervise(
+                begun,
+                commands,
+                on_trial=on_trial,
+                on_wait=on_wait,
+                on_note=lambda note: console.print(note, markup=False, soft_wrap=True),
+            )
     points = frontier(begun.records(), begun.dense)
     if as_json:
         print(json.dumps(frontier_summary(begun.name, begun.dense, points), indent=2))
@@ -135,24 +155,15 @@ def start(
 
 def _identity(evaluator: "Evaluator", method: str) -> "Identity":
     """What the search's trials will be measured on, and how."""
+    from atm_search.cli.prepare import measured_on
     from atm_search.merging.registry import method_class
     from atm_search.search.identity import Identity
     from atm_search.search.space import Space
 
-    model = evaluator.model
     searched = method_class(method)
-    space = Space(searched.space(model.depth))
     return Identity(
-        model=model.name,
-        weights_digest=model.weights_digest,
-        shard_digest=evaluator.shard.digest,
-        images=len(evaluator.shard),
-        protocol={
-            "batch_size": evaluator.batch_size,
-            "dtype": model.dtype_name,
-            "preprocessing": model.preprocessing.to_dict(),
-        },
+        **measured_on(evaluator),
         method=method,
-        fixed_params=searched.defaults() | {"prop_attn": model.prop_attn},
-        space=space,
+        fixed_params=searched.defaults() | {"prop_attn": evaluator.model.prop_attn},
+        space=Space(searched.space(evaluator.model.depth)),
     )

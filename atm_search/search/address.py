@@ -1,6 +1,8 @@
 """Where a store is: addresses as people write them, and as they may be shown."""
 
+import os
 import re
+from pathlib import Path
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -8,6 +10,9 @@ from sqlalchemy.exc import ArgumentError
 from atm_search.errors import StoreError
 
 DEFAULT_STORAGE = "sqlite:///atm-search.db"
+
+PASSWORD, PASSWORD_FILE = "ATM_SEARCH_STORAGE_PASSWORD", "ATM_SEARCH_STORAGE_PASSWORD_FILE"
+"""Environment variables: the password of an address that names a user and none, or its file."""
 
 SCHEMES = {
     "sqlite": "sqlite",
@@ -40,7 +45,21 @@ def parse(storage: str) -> URL:
         raise StoreError(
             f"'{shown(storage)}': no store of kind '{scheme}'. Known: {', '.join(SCHEMES)}."
         )
+    url = _with_password(url)
     return url if driver and scheme != "mariadb" else url.set(drivername=SCHEMES[scheme])
+
+
+def _with_password(url: URL) -> URL:
+    """The address with the password of the environment, if it needs one and has none."""
+    if url.password is not None or url.username is None:
+        return url
+    secret, file = os.environ.get(PASSWORD), os.environ.get(PASSWORD_FILE)
+    if secret is None and file:
+        try:
+            secret = Path(file).read_text().removesuffix("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreError(f"{PASSWORD_FILE}={file} cannot be read: {error}") from None
+    return url if secret is None else url.set(password=secret)
 
 
 def full(url: URL) -> str:

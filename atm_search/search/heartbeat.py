@@ -2,24 +2,29 @@
 
 import threading
 import time
-import warnings
-from collections.abc import Iterable
 from types import TracebackType
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from atm_search.search.history import History
+from atm_search.search.owner import OWNER, is_dead
+from atm_search.search.steady import LONGEST_PAUSE_S, SteadyStorage
+from atm_search.search.study import Study
+from atm_search.search.trials import ATTRIBUTE, QUEUED, TrialRecord
 
 INTERVAL_S = 10
 GRACE_S = 60
 """A trial without a sign of life for so long is taken for dead; above SQLite's wait for a lock."""
 
+RETRY_S = 1.0
+"""Until the next beat after one that failed, if that is sooner."""
+
 
 class Heartbeat:
     """While entered, tells the store every so often that a trial's worker is alive."""
 
-    def __init__(self, storage: RDBStorage, trial: optuna.Trial) -> None:
+    def __init__(self, storage: SteadyStorage, trial: optuna.Trial) -> None:
         self._storage = storage
         self._trial_id = trial._trial_id
         self._stop = threading.Event()
@@ -40,27 +45,35 @@ class Heartbeat:
         self._thread.join(timeout=1.0)
 
     def _beat(self) -> None:
-        while not self._stop.wait(self._storage.heartbeat_interval):
+        interval_s = float(self._storage.heartbeat_interval or INTERVAL_S)
+        pause_s = interval_s
+        while not self._stop.wait(pause_s):
             try:
-                self._storage.record_heartbeat(self._trial_id)
-            except Exception:  # a locked or restarting database; the next beat tries again
-                continue
+                self._storage.beat_once(self._trial_id)
+                pause_s = interval_s
+            except Exception:  # a locked or restarting database
+                pause_s = min(RETRY_S, interval_s)
         self._storage.remove_session()
 
 
 class Sweeper:
-    """Fails trials whose heart stopped; their configurations are queued again, twice at most."""
+    """Fails trials whose worker is gone; their configurations are queued again, twice at most.
 
-    def __init__(self, study: optuna.Study, storage: RDBStorage) -> None:
+    A worker is gone if it ran on this machine and its process is no more, or if its trial has
+    shown no sign of life for the grace period.
+    """
+
+    def __init__(self, study: Study, history: History) -> None:
         self._study = study
-        self._storage = storage
-        self._interval_s = storage.heartbeat_interval or INTERVAL_S
-        self._grace_s = storage.grace_period or GRACE_S
+        self._history = history
+        self._storage = study.storage
+        self._interval_s = self._storage.heartbeat_interval or INTERVAL_S
+        self._grace_s = self._storage.grace_period or GRACE_S
         self._next = 0.0
         self._first_seen: dict[int, float] = {}
 
-    def sweep(self, running: Iterable[FrozenTrial]) -> None:
-        """Sweep now, unless a sweep was made a moment ago.
+    def sweep(self) -> None:
+        """Sweep the trials that the history has read, unless a sweep was made a moment ago.
 
         A worker that died before its first beat leaves a trial that never gets stale. So a trial
         that has been running under our eyes for longer than the grace period gets one beat from
@@ -70,11 +83,40 @@ class Sweeper:
         if now < self._next:
             return
         self._next = now + self._interval_s / 4
+        running = self._history.running
+        for trial in running:
+            if is_dead(trial.system_attrs.get(OWNER)):
+                self._fail(trial)
+        if not running or now < self._storage.back_at + self._interval_s + LONGEST_PAUSE_S:
+            return  # after a restart of the database the living first have to beat again
         for trial in running:
             seen = self._first_seen.setdefault(trial._trial_id, now)
             if seen < now - self._grace_s:
                 self._first_seen[trial._trial_id] = float("inf")
                 self._storage.record_heartbeat(trial._trial_id)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            optuna.storages.fail_stale_trials(self._study)
+        stale = set(self._storage._get_stale_trial_ids(self._study.optuna._study_id))
+        for trial in running:
+            if trial._trial_id in stale:
+                self._fail(trial)
+
+    def _fail(self, trial: FrozenTrial) -> None:
+        """End a trial and queue its configuration, if it had one and may be measured again."""
+        key, identity = self._history.key(trial), self._study.identity
+        params = dict(self._history.queued_params(trial.number))
+        twin = None
+        if key is not None and self._history.may_retry(key):
+            twin = create_trial(
+                state=TrialState.WAITING,
+                system_attrs={"fixed_params": params},
+                user_attrs={QUEUED: True},
+            )
+        record = TrialRecord(
+            number=trial.number,
+            state=TrialState.FAIL,
+            method=identity.method,
+            params={**identity.fixed_params, **params},
+            lost=True,
+        )
+        self._storage.fail_lost(
+            trial, self._study.optuna._study_id, record.to_dict(), ATTRIBUTE, twin
+        )

@@ -8,12 +8,15 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from atm_search.errors import ParameterError
-from atm_search.search.space import Key
+from atm_search.search.space import Key, Space
 from atm_search.search.study import Study
 from atm_search.search.trials import TrialRecord
 
 MAX_FAILURES = 2
 """A configuration that failed so often is not measured again."""
+
+MAX_RETRIES = 2
+"""How often the configuration of a dead worker's trial is queued again."""
 
 
 class History:
@@ -23,6 +26,7 @@ class History:
         self._study = study
         self._read: set[int] = set()
         self._failures: Counter[Key] = Counter()
+        self._deaths: Counter[Key] = Counter()
         self._reasons: dict[Key, str] = {}
         self.trials: list[FrozenTrial] = []
         self.measured: dict[Key, TrialRecord] = {}
@@ -53,41 +57,80 @@ class History:
 
     def queued_params(self, number: int) -> Mapping[str, Any]:
         """What a trial was queued with; empty if it was not queued."""
-        trial = next(trial for trial in self.trials if trial.number == number)
+        trial = self._trial(number)
         return trial.params or trial.system_attrs.get("fixed_params", {})
+
+    def was_queued(self, number: int) -> bool:
+        """Whether somebody queued a trial, so that no sampler chose it."""
+        return "fixed_params" in self._trial(number).system_attrs
+
+    def key(self, trial: FrozenTrial) -> Key | None:
+        """The configuration of any trial, queued, running or ended; None while it has none."""
+        try:
+            return self._space.key(trial.system_attrs.get("fixed_params", {}) | trial.params)
+        except ParameterError:
+            return None
 
     def given_up(self, key: Key) -> str | None:
         """Why a configuration is not to be measured again; None if it may be."""
+        if self._deaths[key] > MAX_RETRIES:
+            return f"{self._deaths[key]} workers died while they measured it."
         return self._reasons.get(key) if self._failures[key] >= MAX_FAILURES else None
+
+    def may_retry(self, key: Key) -> bool:
+        """Whether to queue a configuration again whose worker has just died."""
+        return key not in self.measured and self._deaths[key] < MAX_RETRIES
+
+    def twin(self, number: int, key: Key) -> int | None:
+        """Number of another trial that measures a configuration now; the first if several."""
+        others = (trial for trial in self.running if trial.number != number)
+        return next((trial.number for trial in others if self.key(trial) == key), None)
 
     @property
     def is_exhausted(self) -> bool:
         """Whether every configuration of the space is measured or given up."""
-        lost = sum(count >= MAX_FAILURES for count in self._failures.values())
-        return len(self.measured) + lost >= len(self._study.identity.space)
+        return len(self._ended()) >= len(self._space)
 
-    def unseen(self, random: Random) -> dict[str, float]:
-        """A configuration neither measured nor given up: the next one after a random one.
+    @property
+    def is_taken(self) -> bool:
+        """The same, or being measured now."""
+        now = {self.key(trial) for trial in self.running} - {None}
+        return len(self._ended() | now) >= len(self._space)
 
-        Raises:
-            IndexError: there is none.
+    def unseen(self, random: Random) -> dict[str, float] | None:
+        """A configuration that nobody measured, measures, queued or gave up; None without one.
+
+        It is the next one after a random one.
         """
-        space = self._study.identity.space
-        start = random.randrange(len(space))
-        for step in range(len(space)):
-            params = space.at((start + step) % len(space))
-            key = space.key(params)
-            if key not in self.measured and self.given_up(key) is None:
+        live = {self.key(trial) for trial in self.trials if not trial.state.is_finished()}
+        start = random.randrange(len(self._space))
+        for step in range(len(self._space)):
+            params = self._space.at((start + step) % len(self._space))
+            key = self._space.key(params)
+            if key not in self.measured and key not in live and self.given_up(key) is None:
                 return params
-        raise IndexError("Every configuration of the space is measured or given up.")
+        return None
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return next(trial for trial in self.trials if trial.number == number)
+
+    @property
+    def _space(self) -> Space:
+        return self._study.identity.space
+
+    def _ended(self) -> set[Key]:
+        counted = {*self._failures, *self._deaths}
+        return {*self.measured, *(key for key in counted if self.given_up(key) is not None)}
 
     def _learn(self, record: TrialRecord) -> None:
         try:
-            key = self._study.identity.space.key(record.params)
+            key = self._space.key(record.params)
         except ParameterError:  # another program's trial, or one queued off the grid
             return
         if record.measured:
             self.measured.setdefault(key, record)
+        elif record.lost:
+            self._deaths[key] += 1
         elif record.state == TrialState.FAIL and record.reason is not None:
             self._failures[key] += 1
             self._reasons.setdefault(key, record.reason)

@@ -19,8 +19,9 @@ from atm_search.search.heartbeat import Heartbeat
 from atm_search.search.history import History
 from atm_search.search.interrupts import Interrupts
 from atm_search.search.samplers import single_thread
+from atm_search.search.space import Key
 from atm_search.search.study import Study
-from atm_search.search.trials import ATTRIBUTE, Environment, TrialRecord
+from atm_search.search.trials import ATTRIBUTE, QUEUED, Environment, TrialRecord
 
 MAX_REPEATS = 3
 """Repeated configurations in a row, trials at no cost, after which an unseen one is queued."""
@@ -46,12 +47,13 @@ class TrialRunner:
         self._interrupts = interrupts
         self._random = random
         self._repeats = 0
+        self._late: dict[Key, TrialRecord] = {}
 
     def run(self, budget: int) -> TrialRecord | None:
         """What became of the next trial; None if its place was taken, or others ended it."""
         if self._repeats >= MAX_REPEATS:
             self._repeats = 0
-            self._queue(self._history.unseen(self._random))
+            self._queue(self._history.unseen(self._random) or {})
         with _expected_warnings():
             trial = self._study.optuna.ask()
         with Heartbeat(self._study.storage, trial):
@@ -64,7 +66,12 @@ class TrialRunner:
                 return None
             record = self._attempt(trial)
             if not self._tell(trial, record):
+                # Taken for dead, we were not: the trial that was queued instead gets our figures.
+                if record.measured and record.reused_from is None:
+                    self._late[self._study.identity.space.key(record.params)] = record
                 return None
+        if record.surplus:
+            return None
         if record.interrupted:
             self._queue(trial.params)
         if record.reused_from is not None:
@@ -81,6 +88,8 @@ class TrialRunner:
             return self._measured(trial, params)
         except (MeasurementError, ParameterError) as error:
             return self._record(trial, reason=str(error))
+        except UpdateFinishedTrialError:  # taken for dead before it was measured
+            return self._record(trial, lost=True)
         except KeyboardInterrupt:
             return self._record(trial, interrupted=True)
         except BaseException as error:
@@ -90,10 +99,15 @@ class TrialRunner:
     def _measured(self, trial: optuna.Trial, params: dict[str, float]) -> TrialRecord:
         """The finished trial, with its configuration's stored measurement or a new one."""
         key = self._study.identity.space.key(params)
-        known = self._history.measured.get(key)
-        if known is not None:
+        self._history.refresh()
+        known, ours = self._history.measured.get(key), trial.user_attrs.get(QUEUED, False)
+        if known is not None and not ours:
             first = known.number if known.reused_from is None else known.reused_from
             return replace(known, number=trial.number, reused_from=first)
+        if known is not None or self._is_measured_now(trial, key):
+            return self._record(trial, surplus=True)
+        if key in self._late:
+            return replace(self._late.pop(key), number=trial.number)
         reason = self._history.given_up(key)
         if reason is not None:
             self._repeats = MAX_REPEATS  # a sampler that learns nothing from failures would insist
@@ -105,6 +119,20 @@ class TrialRunner:
         return self._record(
             trial, state=TrialState.COMPLETE, params=method.params(), measurement=measurement
         )
+
+    def _is_measured_now(self, trial: optuna.Trial, key: Key) -> bool:
+        """Whether another worker measures this configuration, and we should take an unseen one.
+
+        Both have written theirs before they look, so at least one sees the other. A queued point
+        is given up only to an earlier trial, or two that meet would both drop it.
+        """
+        twin = self._history.twin(trial.number, key)
+        if twin is None:
+            return False
+        if self._history.was_queued(trial.number):
+            return twin < trial.number
+        self._repeats = MAX_REPEATS
+        return True
 
     def _record(self, trial: optuna.Trial, **facts: Any) -> TrialRecord:
         """The record of a failed trial, but for what `facts` say."""
@@ -137,7 +165,7 @@ class TrialRunner:
 
     def _queue(self, params: Mapping[str, Any]) -> None:
         if params:
-            self._study.optuna.enqueue_trial(dict(params))
+            self._study.optuna.enqueue_trial(dict(params), user_attrs={QUEUED: True})
 
 
 def _check_finite(measurement: Measurement) -> None:

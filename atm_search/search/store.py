@@ -1,5 +1,6 @@
 """The SQL store that workers share: opened, or refused with what to do."""
 
+import logging
 import time
 import warnings
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 import optuna
 import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -17,19 +18,23 @@ from atm_search.errors import StoreError
 from atm_search.search import sqlite
 from atm_search.search.address import full, parse, shown
 from atm_search.search.heartbeat import GRACE_S, INTERVAL_S
+from atm_search.search.steady import SteadyStorage
 
 EXTRAS = {"postgresql": "postgres", "mysql": "mysql"}
 """Dialects whose driver comes with an extra of that name."""
 
 CONNECT_TIMEOUT_S = 10
 CREATION_ATTEMPTS = 5
-MAX_RETRIES = 2
-"""How often the configuration of a dead worker's trial is queued again."""
 
 
 def open_store(
-    storage: str, *, create: bool, interval_s: int = INTERVAL_S, grace_s: int = GRACE_S
-) -> RDBStorage:
+    storage: str,
+    *,
+    create: bool,
+    interval_s: int = INTERVAL_S,
+    grace_s: int = GRACE_S,
+    wait_s: float = 0.0,
+) -> SteadyStorage:
     """The store at an address.
 
     SQLite gets a write-ahead log and a patient lock, without which a few processes block one
@@ -40,12 +45,26 @@ def open_store(
         create: make the tables, and the SQLite file, where they are missing.
         interval_s: time between a running trial's signs of life.
         grace_s: time without any after which its worker is taken for dead.
+        wait_s: how long to try again, whatever the refusal: for a store known to be right.
 
     Raises:
         StoreError: the store is missing, unreachable, read-only, of another version, or no store;
             the message shows no password.
     """
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return _open(storage, create, interval_s, grace_s)
+        except StoreError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.5)
+
+
+def _open(storage: str, create: bool, interval_s: int, grace_s: int) -> SteadyStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Of a lost connection it would print SQL; SteadyStorage has a line for that.
+    logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)
     url = parse(storage)
     if _is_sqlite(url):
         sqlite.check_file(sqlite.sqlite_file(url), create=create)
@@ -79,16 +98,15 @@ def store_errors(storage: RDBStorage) -> Iterator[None]:
         raise _refusal(sqlalchemy.make_url(storage.url), error) from None
 
 
-def _connect(url: URL, make_tables: bool, interval_s: int, grace_s: int) -> RDBStorage:
+def _connect(url: URL, make_tables: bool, interval_s: int, grace_s: int) -> SteadyStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        storage = RDBStorage(
+        storage = SteadyStorage(
             full(url).replace("{", "{{").replace("}", "}}"),  # Optuna fills in a template
             engine_kwargs=_engine_kwargs(url),
             skip_table_creation=not make_tables,
             heartbeat_interval=interval_s,
             grace_period=grace_s,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
         )
     if _is_sqlite(url):
         sqlite.tune(storage.engine)

@@ -10,7 +10,6 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
-from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
@@ -18,6 +17,7 @@ from atm_search.errors import ParameterError, StudyError
 from atm_search.search.dense import Dense
 from atm_search.search.identity import Identity
 from atm_search.search.samplers import resolve
+from atm_search.search.steady import SteadyStorage
 from atm_search.search.trials import TrialRecord
 
 SCHEMA = 1
@@ -33,7 +33,7 @@ BIRTH_S = 2.0
 class Study:
     """One search: what it fixes, and what was measured so far."""
 
-    storage: RDBStorage
+    storage: SteadyStorage
     optuna: optuna.Study
     identity: Identity
     dense: Dense
@@ -70,7 +70,7 @@ class Plan:
 
 
 def create_or_resume(
-    storage: RDBStorage,
+    storage: SteadyStorage,
     name: str,
     *,
     identity: Identity,
@@ -123,7 +123,7 @@ def create_or_resume(
     return study
 
 
-def load(storage: RDBStorage, name: str | None = None) -> Study:
+def load(storage: SteadyStorage, name: str | None = None) -> Study:
     """The study of that name, or the store's only one.
 
     Raises:
@@ -146,13 +146,13 @@ def load(storage: RDBStorage, name: str | None = None) -> Study:
     )
 
 
-def names(storage: RDBStorage) -> list[str]:
+def names(storage: SteadyStorage) -> list[str]:
     """The studies of a store, those of other programs included, in the order of their making."""
     return [study.study_name for study in storage.get_all_studies()]
 
 
 def _create(
-    storage: RDBStorage, name: str, identity: Identity, dense: Dense, plan: Plan
+    storage: SteadyStorage, name: str, identity: Identity, dense: Dense, plan: Plan
 ) -> Study | None:
     """The new study; None if another process was faster."""
     directions = [StudyDirection[direction.upper()] for _, direction in identity.objectives]

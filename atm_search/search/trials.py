@@ -12,6 +12,12 @@ from atm_search.measure.measurement import Measurement
 ATTRIBUTE = "atm_search"
 """User attribute of a trial that holds its record; some 1 KB of JSON."""
 
+QUEUED = "atm_search:queued"
+"""User attribute of a trial that a worker queued: not to be measured if others did meanwhile."""
+
+ENDINGS = ("interrupted", "surplus", "lost")
+"""Fields of a record that say how a trial ended without a measurement, and without a failure."""
+
 LONGEST_REASON = 1000
 """Characters of a failure's cause that are kept: every worker loads every trial."""
 
@@ -48,7 +54,9 @@ class TrialRecord:
     interrupted: bool = False
     """Handed back by a worker that was asked to stop; its configuration was queued again."""
     surplus: bool = False
-    """Given up unmeasured because other trials already fill the budget."""
+    """Given up unmeasured because other trials fill the budget, or measure the same."""
+    lost: bool = False
+    """Its worker died or fell silent; its configuration was queued again, twice at most."""
 
     @property
     def measured(self) -> bool:
@@ -66,7 +74,7 @@ class TrialRecord:
             values["reused_from"] = self.reused_from
         if self.reason is not None:
             values["reason"] = self.reason[:LONGEST_REASON]
-        return values | {name: True for name in ("interrupted", "surplus") if getattr(self, name)}
+        return values | {name: True for name in ENDINGS if getattr(self, name)}
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> "TrialRecord":
@@ -85,6 +93,7 @@ class TrialRecord:
             reason=values.get("reason"),
             interrupted=values.get("interrupted", False),
             surplus=values.get("surplus", False),
+            lost=values.get("lost", False),
         )
 
 

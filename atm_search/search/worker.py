@@ -72,9 +72,10 @@ def run(
 
     Raises:
         AtmSearchError: several trials in a row failed.
-        StoreError: the database stopped working.
+        StoreError: the database stopped working, and did not come back within minutes.
     """
     with store_errors(study.storage), Interrupts() as interrupts:
+        study.storage.hurried = lambda: interrupts.requested
         history = History(study)
         history.refresh()
         plan, started = study.plan, len(history.trials)
@@ -100,11 +101,11 @@ def _loop(
     on_trial: OnTrial | None,
     on_wait: OnWait | None,
 ) -> Outcome:
-    sweeper = Sweeper(study.optuna, study.storage)
+    sweeper = Sweeper(study, history)
     ended: TrialRecord | None = None
     failures = 0
     while True:
-        sweeper.sweep(history.running)
+        sweeper.sweep()
         history.refresh()
         done, running, budget = history.done, len(history.running), study.plan.budget
         if ended is not None:
@@ -122,7 +123,7 @@ def _loop(
                 f"{failures} trials in a row failed, so the search of study '{study.name}' was "
                 f"stopped. The last, trial {ended.number}: {ended.reason}"
             )
-        if done + running < budget:
+        if done + running < budget and not (running and history.is_taken):
             ended = runner.run(budget)
             continue
         ended = None

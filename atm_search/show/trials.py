@@ -15,8 +15,18 @@ OnWait = Callable[[int, int, int], None]
 
 
 @contextmanager
-def trial_progress(console: Console, dense: Dense) -> Iterator[tuple[OnTrial, OnWait]]:
+def trial_progress(
+    console: Console,
+    dense: Dense,
+    *,
+    waiting: str = "Waiting for {running} trials of other workers",
+) -> Iterator[tuple[OnTrial, OnWait]]:
     """A line per trial, and on a terminal a bar below them, as long as the block lasts.
+
+    Args:
+        console: where to show it.
+        dense: what the trials are compared with.
+        waiting: stands before the bar while there is nothing to do here.
 
     Yields:
         What a worker tells of finished trials, and of waiting for other workers.
@@ -37,8 +47,8 @@ def trial_progress(console: Console, dense: Dense) -> Iterator[tuple[OnTrial, On
             )
 
         def on_wait(running: int, done: int, total: int) -> None:
-            waiting = f"Waiting for {running} trials of other workers"
-            bar.update(task, completed=done, total=total, description=waiting)
+            description = waiting.format(running=running)
+            bar.update(task, completed=done, total=total, description=description)
 
         yield on_trial, on_wait
 
@@ -46,6 +56,8 @@ def trial_progress(console: Console, dense: Dense) -> Iterator[tuple[OnTrial, On
 def trial_line(record: TrialRecord, dense: Dense) -> str:
     """What became of a trial, in one line."""
     start = f"trial {record.number}: {params_text(record.params)}"
+    if record.lost:
+        return f"{start} | its worker died or fell silent"
     if record.interrupted:
         return f"{start} | interrupted, queued again"
     measured = record.measurement

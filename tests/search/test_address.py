@@ -6,7 +6,7 @@ import pytest
 
 from atm_search.errors import StoreError
 from atm_search.search import sqlite
-from atm_search.search.address import full, parse, shown
+from atm_search.search.address import PASSWORD, PASSWORD_FILE, full, parse, shown
 from atm_search.search.sqlite import network_file_system, sqlite_file
 
 
@@ -98,3 +98,31 @@ def test_network_file_systems_are_found_by_the_deepest_mount(
 def test_where_mounts_cannot_be_listed_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "MOUNTS", Path("/no/such/file"))
     assert network_file_system(Path("/mnt/share/atm.db")) is None
+
+
+def test_the_password_comes_from_the_environment_or_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in (PASSWORD, PASSWORD_FILE):
+        monkeypatch.delenv(name, raising=False)
+    assert parse("postgresql://me@host/db").password is None
+    file = tmp_path / "password"
+    file.write_text("from a file\n")
+    monkeypatch.setenv(PASSWORD_FILE, str(file))
+    assert parse("postgresql://me@host/db").password == "from a file"
+    monkeypatch.setenv(PASSWORD, "s3cr:t@/")
+    url = parse("mariadb://me@host/db")
+    assert url.password == "s3cr:t@/"
+    assert "s3cr" not in shown(url)
+    assert parse("postgresql://me:own@host/db").password == "own"
+    assert parse("postgresql://host/db").password is None
+    assert parse("atm.db").password is None
+
+
+def test_a_password_file_that_cannot_be_read_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(PASSWORD, raising=False)
+    monkeypatch.setenv(PASSWORD_FILE, str(tmp_path / "none"))
+    with pytest.raises(StoreError, match=r"ATM_SEARCH_STORAGE_PASSWORD_FILE=.* cannot be read"):
+        parse("postgresql://me@host/db")

@@ -18,7 +18,11 @@ from optuna.trial import TrialState
 from atm_search.errors import AtmSearchError, MeasurementError, ParameterError
 from atm_search.measure.measurement import Measurement
 from atm_search.merging.method import Method
+from atm_search.search.heartbeat import Sweeper
+from atm_search.search.history import History
+from atm_search.search.space import Space
 from atm_search.search.study import Study, create_or_resume, load
+from atm_search.search.trials import QUEUED
 from atm_search.search.worker import Outcome, run
 
 Begin = Callable[..., Study]
@@ -369,3 +373,142 @@ def test_the_trial_of_a_worker_that_died_before_its_first_beat_is_measured_by_an
     assert go(study) == Outcome(2, 2)
     assert states(study) == {"COMPLETE": 2, "FAIL": 1}
     assert params.items() <= dict(study.records()[2].params).items()
+
+
+@pytest.fixture
+def dead_owner(monkeypatch: pytest.MonkeyPatch) -> Callable[[Study], None]:
+    """Sweeps a study as if the process of its running trials were dead."""
+
+    def sweep(study: Study) -> None:
+        with monkeypatch.context() as context:
+            context.setattr("atm_search.search.heartbeat.is_dead", lambda owner: True)
+            history = History(study)
+            history.refresh()
+            Sweeper(study, history).sweep()
+
+    return sweep
+
+
+def test_a_late_answer_is_kept_by_the_trial_that_was_queued_instead(
+    begin: Begin, go: Go, table: Table, dead_owner: Callable[[Study], None]
+) -> None:
+    study = begin(budget=3)
+
+    def measure(method: Method) -> Measurement:
+        if len(table.calls) == 1:
+            dead_owner(study)
+        return table(method)
+
+    assert go(study, measure) == Outcome(3, 3)
+    assert len(table.calls) == 3  # nothing is measured twice
+    records = study.records()
+    assert [record.lost for record in records] == [False, True, False, False]
+    assert records[2].params == records[1].params
+    assert records[2].reused_from is None
+
+
+def test_a_worker_that_is_taken_for_dead_while_it_suggests_goes_on(
+    begin: Begin,
+    go: Go,
+    table: Table,
+    dead_owner: Callable[[Study], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = begin(budget=2)
+    suggest, calls = Space.suggest, iter([True])
+
+    def paused(self: Space, trial: optuna.Trial) -> dict[str, float]:
+        for _ in calls:
+            dead_owner(study)
+        return suggest(self, trial)
+
+    monkeypatch.setattr(Space, "suggest", paused)
+    assert go(study) == Outcome(2, 2)
+    assert [record.lost for record in study.records()] == [True, False, False]
+
+
+def test_a_trial_whose_process_is_dead_is_queued_again_once_however_many_sweep(
+    begin: Begin, go: Go, dead_owner: Callable[[Study], None]
+) -> None:
+    study = begin(budget=2)
+
+    def measure(method: Method) -> Measurement:
+        if len(study.records()) == 1:
+            dead_owner(study)
+            dead_owner(study)  # finds the twin waiting, and leaves it alone
+            raise KeyboardInterrupt
+        raise AssertionError
+
+    go(study, measure)
+    assert states(study) == {"FAIL": 1, "WAITING": 1}
+
+
+def test_a_configuration_whose_workers_die_is_queued_again_twice_and_then_given_up(
+    begin: Begin, go: Go, table: Table, stub: ModuleType, dead_owner: Callable[[Study], None]
+) -> None:
+    study = begin(identity=stub.tome_identity(largest_r=4), budget=100)
+    deadly: list[Method] = []
+
+    def measure(method: Method) -> Measurement:
+        if method.params()["r"] == 2:
+            deadly.append(method)
+            dead_owner(study)
+        return table(method)
+
+    history = History(study)
+    key = study.identity.space.key({"r": 2})
+    for deaths in range(1, 4):
+        if deaths == 1:
+            study.optuna.enqueue_trial({"r": 2})
+        with pytest.warns(UserWarning, match="Heartbeat"):
+            trial = study.optuna.ask()
+        study.identity.space.suggest(trial)
+        dead_owner(study)
+        history.refresh()
+        assert (history.given_up(key) is None) == (deaths < 3)
+    assert states(study) == {"FAIL": 3}
+    assert go(study, measure).exhausted
+    assert deadly == []
+    assert "3 workers died" in str([record.reason for record in study.records()])
+
+
+def test_a_queued_twin_that_was_measured_meanwhile_costs_nothing(
+    begin: Begin, go: Go, table: Table
+) -> None:
+    study = begin(budget=3)
+    point = study.identity.space.at(7)
+    for _ in range(2):
+        study.optuna.enqueue_trial(point, user_attrs={QUEUED: True})
+    study.optuna.enqueue_trial(point)  # a person's own is answered with the measurement
+    assert go(study) == Outcome(3, 3)
+    records = study.records()
+    assert records[1].surplus
+    assert records[2].reused_from == 0
+    assert len(table.calls) == 2
+
+
+def test_a_point_that_another_worker_measures_now_is_left_to_it(
+    begin: Begin, go: Go, table: Table
+) -> None:
+    study = begin(budget=3)
+    point = study.identity.space.at(7)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        other = study.optuna.ask()
+    study.optuna.enqueue_trial(point)
+    study.identity.space.suggest(_fixed(study, other, point))
+
+    def finish(running: int, done: int, total: int) -> None:
+        if running == 1 and done == 2:
+            study.optuna.tell(other, (70.0, 1.0))
+
+    assert go(study, on_wait=finish) == Outcome(3, 3)
+    assert study.records()[1].surplus
+    assert study.identity.space.key(point) not in {
+        study.identity.space.key(method.params()) for method in table.calls
+    }
+
+
+def _fixed(study: Study, trial: optuna.Trial, point: dict[str, float]) -> optuna.Trial:
+    """The same trial, with its configuration chosen."""
+    study.storage.set_trial_system_attr(trial._trial_id, "fixed_params", point)
+    return optuna.Trial(study.optuna, trial._trial_id)

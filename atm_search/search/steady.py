@@ -1,0 +1,251 @@
+"""Optuna's SQL store, made to outlive a restart of its database and to do everything once."""
+
+import functools
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
+from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from atm_search.search.owner import OWNER, signature
+
+T = TypeVar("T")
+
+PATIENCE_S = 300.0
+"""How long a lost database is waited for."""
+
+HURRY_S = 5.0
+"""The same for a worker that was asked to stop."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+"""Between attempts; every pause is twice the one before, give or take a half."""
+
+
+class SteadyStorage(RDBStorage):
+    """Optuna's store; what meets a lost connection is done again once the database is back.
+
+    A connection may be lost after a commit and before its answer. Reads and attributes may simply
+    be repeated. A trial that is made, or taken from the queue, carries its owner's signature, by
+    which a second attempt knows the first one's work; a trial that is told is recognised by its
+    state and values. Changes of state hold a lock from reading to writing on SQLite too, where
+    Optuna's own do not: of two processes that want a trial, one gets it.
+    """
+
+    hurried: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether to wait for HURRY_S at most: whoever runs has been asked to stop."""
+
+    patience_s = PATIENCE_S
+    back_at = float("-inf")
+    """When a lost database was last found again, in monotonic seconds."""
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """The id of a new trial, RUNNING unless the template says otherwise."""
+        return self._create_new_trial(study_id, template_trial)._trial_id
+
+    def _create_new_trial(
+        self, study_id: int, template_trial: FrozenTrial | None = None
+    ) -> FrozenTrial:
+        # Optuna's own attempts would leave a second trial behind a lost answer.
+        mine = signature()
+        trial = template_trial or create_trial(state=TrialState.RUNNING)
+        trial.system_attrs = {**trial.system_attrs, OWNER: mine}
+
+        def create(again: bool) -> int:
+            with self._written() as session:
+                models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
+                made = _made_by(mine, study_id, session) if again else None
+                if made is None:
+                    made = self._get_prepared_new_trial(study_id, trial, session)
+                return int(made.trial_id)
+
+        return self.get_trial(self._steadily(create))
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """Start a waiting trial or end a running one; False if it is no more waiting."""
+        mine = signature()
+
+        def change(again: bool) -> bool:
+            with self._written() as session:
+                trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
+                if again and trial.state == state and self._is_mine(trial, mine, values):
+                    return True
+                self.check_trial_is_updatable(trial_id, cast(TrialState, trial.state))
+                if state == TrialState.RUNNING and trial.state != TrialState.WAITING:
+                    return False
+                for objective, value in enumerate(values or ()):
+                    self._set_trial_value_without_commit(session, trial, objective, value)
+                if state == TrialState.RUNNING:
+                    self._set_trial_attr_without_commit(
+                        session, models.TrialSystemAttributeModel, trial_id, OWNER, mine
+                    )
+                _move(trial, state)
+                return True
+
+        return self._steadily(change)
+
+    def fail_lost(
+        self, trial: FrozenTrial, study_id: int, record: Any, key: str, twin: FrozenTrial | None
+    ) -> bool:
+        """Fail a running trial whose worker is gone and queue its twin, both or neither.
+
+        Args:
+            trial: as it was read.
+            study_id: of its study.
+            record: kept with the trial, under `key`.
+            twin: a waiting trial, or None.
+
+        Returns:
+            False if the trial is running no more.
+        """
+
+        def fail(again: bool) -> bool:
+            with self._written() as session:
+                models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
+                dead = models.TrialModel.find_or_raise_by_id(
+                    trial._trial_id, session, for_update=True
+                )
+                if dead.state != TrialState.RUNNING:
+                    return False
+                self._set_trial_attr_without_commit(
+                    session, models.TrialUserAttributeModel, trial._trial_id, key, record
+                )
+                _move(dead, TrialState.FAIL)
+                if twin is not None:
+                    self._get_prepared_new_trial(study_id, twin, session)
+                return True
+
+        return self._steadily(fail)
+
+    def beat_once(self, trial_id: int) -> None:
+        """Record a sign of life, or raise at once: the next beat comes anyway."""
+        super().record_heartbeat(trial_id)
+
+    def _is_mine(
+        self, trial: models.TrialModel, mine: dict[str, Any], values: Sequence[float] | None
+    ) -> bool:
+        """Whether a trial looks as if the attempt whose answer was lost had succeeded."""
+        if trial.state == TrialState.RUNNING:
+            return any(
+                item.key == OWNER and json.loads(item.value_json) == mine
+                for item in trial.system_attributes
+            )
+        stored = [item.value for item in sorted(trial.values, key=lambda item: item.objective)]
+        return stored == list(values or ())
+
+    @contextmanager
+    def _written(self) -> Iterator[Session]:
+        """A transaction that will write: on SQLite it takes the lock before it reads."""
+        with _create_scoped_session(self.scoped_session) as session:
+            if self.engine.name == "sqlite":
+                session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+            yield session
+
+    def _steadily(self, attempt: Callable[[bool], T]) -> T:
+        """What an operation returns, tried until it meets a database.
+
+        Args:
+            attempt: the operation; told whether it may have been done before.
+        """
+        pause, lost_at, again = FIRST_PAUSE_S, 0.0, False
+        while True:
+            try:
+                found = attempt(again)
+            except (SQLAlchemyError, StorageInternalError) as error:
+                lost_at = lost_at or time.monotonic()
+                waited = time.monotonic() - lost_at
+                limit = min(self.patience_s, HURRY_S) if self.hurried() else self.patience_s
+                if waited >= limit or not is_passing(error):
+                    raise
+            else:
+                if again:
+                    self.back_at = time.monotonic()
+                if pause > 8 * FIRST_PAUSE_S:
+                    print("The store is back.", file=sys.stderr)
+                return found
+            again = True
+            if pause == 4 * FIRST_PAUSE_S:  # not for a deadlock, or a lock held a moment too long
+                print("The store does not answer; waiting for it.", file=sys.stderr)
+            time.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+REPEATABLE = (
+    "set_study_user_attr",
+    "set_study_system_attr",
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_directions",
+    "get_study_user_attrs",
+    "get_study_system_attrs",
+    "get_all_studies",
+    "get_trial",
+    "get_trial_id_from_study_id_trial_number",
+    "_get_trials",
+    "_get_stale_trial_ids",
+    "_set_trial_param",  # a second insertion meets its own row, which Optuna ignores
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "record_heartbeat",
+)
+"""Operations of Optuna's store that come to the same if they are done twice."""
+
+
+def _repeated(operation: Callable[..., T]) -> Callable[..., T]:
+    @functools.wraps(operation)
+    def steady(self: SteadyStorage, *args: Any, **kwargs: Any) -> T:
+        return self._steadily(lambda again: operation(self, *args, **kwargs))
+
+    return steady
+
+
+for _name in REPEATABLE:
+    setattr(SteadyStorage, _name, _repeated(getattr(RDBStorage, _name)))
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a database may answer later what it did not answer now."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, DBAPIError):
+            if "sqlite3" in type(chain.orig).__module__:
+                return "locked" in str(chain.orig) or "busy" in str(chain.orig)
+            if chain.connection_invalidated:
+                return True
+            if isinstance(chain, OperationalError | InterfaceError):
+                return True
+        # Optuna tries some reads again in the same transaction, which hides the first error.
+        chain = chain.__cause__ or chain.__context__
+    return False
+
+
+def _made_by(owner: dict[str, Any], study_id: int, session: Session) -> models.TrialModel | None:
+    """The trial of a study that carries this signature."""
+    attribute = models.TrialSystemAttributeModel
+    return (
+        session.query(models.TrialModel)
+        .join(attribute, attribute.trial_id == models.TrialModel.trial_id)
+        .filter(models.TrialModel.study_id == study_id)
+        .filter(attribute.key == OWNER, attribute.value_json == json.dumps(owner))
+        .first()
+    )
+
+
+def _move(trial: models.TrialModel, state: TrialState) -> None:
+    trial.state = state
+    if state == TrialState.RUNNING:
+        trial.datetime_start = datetime.now()
+    elif state.is_finished():
+        trial.datetime_complete = datetime.now()
