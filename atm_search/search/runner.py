@@ -118,7 +118,11 @@ class TrialRunner:
             measurement = self._measure(method)
         _check_finite(measurement)
         return self._record(
-            trial, state=TrialState.COMPLETE, params=method.params(), measurement=measurement
+            trial,
+            state=TrialState.COMPLETE,
+            params=method.params(),
+            measurement=measurement,
+            feasible=self._study.identity.constraints.feasible(measurement),
         )
 
     def _record(self, trial: optuna.Trial, **facts: Any) -> TrialRecord:
@@ -143,6 +147,7 @@ class TrialRunner:
             values = record.measurement.top1, record.measurement.gflops
         try:
             trial.set_user_attr(ATTRIBUTE, record.to_dict())
+            self._constrain(trial, record)
             with alone():
                 self._study.optuna.tell(trial, values, state=record.state)
         except (UpdateFinishedTrialError, ValueError):
@@ -150,6 +155,18 @@ class TrialRunner:
                 return False
             raise
         return True
+
+    def _constrain(self, trial: optuna.Trial, record: TrialRecord) -> None:
+        """Tell the sampler how far a finished trial is from its limits.
+
+        Last of all: what is set stays, also in the copy of a trial whose worker died.
+        """
+        if record.state != TrialState.COMPLETE or record.measurement is None:
+            return
+        violations = self._study.identity.constraints.violations(record.measurement)
+        with _expected_warnings():
+            for name, excess in violations.items():
+                trial.set_constraint(name, excess)
 
     def _queue(self, params: Mapping[str, Any]) -> None:
         if params:
@@ -170,4 +187,6 @@ def _expected_warnings() -> Iterator[None]:
         # We keep the heartbeat ourselves, and refuse queued values off the grid.
         warnings.filterwarnings("ignore", message="Heartbeat of storage")
         warnings.filterwarnings("ignore", message="Fixed parameter")
+        # The copy of a dead worker's trial may have them, of the same configuration.
+        warnings.filterwarnings("ignore", message="The constraint value is ignored")
         yield
