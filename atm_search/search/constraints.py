@@ -51,3 +51,6 @@ class Constraints:
     def to_dict(self) -> dict[str, float]:
         """The limits that are set, by name."""
         return {name: limit for name, limit in vars(self).items() if limit is not None}
+
+
+UNLIMITED = Constraints()

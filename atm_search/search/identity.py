@@ -7,7 +7,7 @@ from typing import Any
 
 from atm_search.merging.method import Method, Range
 from atm_search.merging.registry import build
-from atm_search.search.constraints import Constraints
+from atm_search.search.constraints import UNLIMITED, Constraints
 from atm_search.search.space import Space
 
 OBJECTIVES = (("top1", "maximize"), ("gflops", "minimize"))
@@ -35,7 +35,7 @@ class Identity:
     fixed_params: Mapping[str, Any]
     """Parameters of the method that the search leaves alone, such as prop_attn."""
     space: Space
-    constraints: Constraints = Constraints()
+    constraints: Constraints = UNLIMITED
     """Part of it: samplers need the same constraints on every trial."""
     objectives: tuple[tuple[str, str], ...] = OBJECTIVES
     """Names and directions."""
