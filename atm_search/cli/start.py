@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atm_search.cli import options
-from atm_search.errors import ParameterError
 
 if TYPE_CHECKING:
     from atm_search.measure.evaluator import Evaluator
@@ -85,7 +84,7 @@ def start(
     from atm_search.search.start_points import StartPoints, queue
     from atm_search.search.store import open_store
     from atm_search.search.study import create_or_resume
-    from atm_search.search.study_file import TRIALS, StudyFile
+    from atm_search.search.study_file import StudyFile
     from atm_search.search.trials import Environment
     from atm_search.search.worker import run
     from atm_search.show.consoles import log_console, result_console
@@ -113,8 +112,6 @@ def start(
         max_gflops=max_gflops,
     )
     resolve(wanted.sampler or "auto", 1 if wanted.trials is None else wanted.trials)
-    if wanted.step is not None and wanted.sampler != "grid":
-        raise ParameterError(f"step={wanted.step} is of a grid: leave it out, or --sampler grid.")
     wanted.limits()
     points = wanted.start_points() if enqueue is None else StartPoints.read(enqueue)
     loaded = load_model(
@@ -149,10 +146,7 @@ def start(
 
     identity = _identity(evaluator, wanted)
     first = [] if points is None else points.checked(identity)
-    budget = wanted.trials
-    if budget is None:
-        is_grid = wanted.sampler == "grid"
-        budget = len(identity.space.thinned(wanted.step or 1)) if is_grid else TRIALS
+    budget = wanted.budget(identity.space)
     begun = create_or_resume(
         open_store(address, create=True),  # last: a refusal before leaves no file behind
         wanted.study or wanted.model or DEMO,

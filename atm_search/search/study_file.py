@@ -138,6 +138,19 @@ class StudyFile(_Strict):
         """
         return Constraints(**self.constraints.model_dump())
 
+    def budget(self, space: Space) -> int:
+        """Trials in all: as many as are asked for, else TRIALS, or all points of a grid.
+
+        Raises:
+            ParameterError: there is a step without a grid, or none that leads anywhere.
+        """
+        if self.step is not None and self.sampler != "grid":
+            raise ParameterError(f"step={self.step} is of a grid: use --sampler grid, or no step.")
+        points = len(space.thinned(1 if self.step is None else self.step))
+        if self.trials is not None:
+            return self.trials
+        return points if self.sampler == "grid" else TRIALS
+
     def ranges(self, own: Sequence[Range]) -> Space:
         """The space: a method's own ranges with the file's changes.
 

@@ -11,7 +11,8 @@ from atm_search.merging.atm import Atm
 from atm_search.merging.method import Range
 from atm_search.models.zoo import ALIASES, DEMO
 from atm_search.search.samplers import SAMPLERS
-from atm_search.search.study_file import StudyFile
+from atm_search.search.space import Space
+from atm_search.search.study_file import TRIALS, StudyFile
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "studies").glob("*.yaml"))
 DEPTH = 12
@@ -115,6 +116,16 @@ def test_the_command_line_wins_where_it_says_something(path: Path) -> None:
     assert (file.trials, file.sampler, Path(file.data or "")) == (5, "grid", Path("elsewhere"))
     assert (file.protocol.batch_size, file.protocol.dtype) == (10, "bfloat16")
     assert file.limits().to_dict() == {"max_drop": 0.0, "max_gflops": 3.5}
+
+
+def test_a_grid_has_as_many_trials_as_points_unless_told_otherwise() -> None:
+    space = Space(Atm.space(DEPTH))
+    assert StudyFile().budget(space) == TRIALS
+    assert StudyFile(trials=7, sampler="grid").budget(space) == 7
+    assert StudyFile(sampler="grid").budget(space) == 37_440
+    assert StudyFile(sampler="grid", step=3).budget(space) == 600
+    with pytest.raises(ParameterError, match="step=3 is of a grid"):
+        StudyFile(sampler="tpe", step=3).budget(space)
 
 
 def test_a_study_without_a_name_has_that_of_its_file(path: Path) -> None:
