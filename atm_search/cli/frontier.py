@@ -16,10 +16,19 @@ Output = Annotated[
 ]
 
 
+WithDominated = Annotated[
+    bool,
+    typer.Option(
+        "--with-dominated", help="List every measured configuration, the frontier marked."
+    ),
+]
+
+
 def frontier(
     storage: options.Storage = None,
     study: options.Study = None,
     output: Output = None,
+    with_dominated: WithDominated = False,
     as_json: options.Json = False,
 ) -> None:
     """Print the best trades of accuracy for compute that a search has found.
@@ -35,10 +44,12 @@ def frontier(
 
     found = load(open_store(options.storage_address(storage), create=False), study)
     records = found.records()
-    points = best(records, found.dense)
     if output is not None:
+        points = best(records, found.dense)
         write_figure(frontier_figure(found.name, found.dense, records, points), output)
     if as_json:
-        print(json.dumps(frontier_summary(found.name, found.dense, points), indent=2))
+        summary = frontier_summary(found, records, with_dominated=with_dominated)
+        print(json.dumps(summary, indent=2))
     else:
-        result_console().print(frontier_table(found.name, found.dense, points))
+        table = frontier_table(found, records, with_dominated=with_dominated)
+        result_console().print(table)

@@ -1,6 +1,7 @@
 """`atm-search start`."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,14 +11,37 @@ from atm_search.cli import options
 if TYPE_CHECKING:
     from atm_search.measure.evaluator import Evaluator
     from atm_search.search.identity import Identity
+    from atm_search.search.study_file import StudyFile
 
 
+File = Annotated[
+    Path | None,
+    typer.Argument(metavar="[FILE]", help="A study file; what the command line says wins over it."),
+]
 Trials = Annotated[
-    int, typer.Option("--trials", help="Finished trials in total, those of earlier runs included.")
+    int | None,
+    typer.Option(
+        "--trials",
+        help="Finished trials in total, those of earlier runs included. Default: 50; grid: all.",
+    ),
 ]
 Sampler = Annotated[
     str | None,
-    typer.Option("--sampler", help="auto (default), gp, tpe, nsga2, nsga3, qmc or random."),
+    typer.Option("--sampler", help="auto (default), gp, tpe, nsga2, nsga3, qmc, grid or random."),
+]
+Step = Annotated[
+    int | None, typer.Option("--step", help="grid: take every N-th value of each parameter.")
+]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option("--max-drop", help="Look for configurations that lose no more top-1, in points."),
+]
+MaxGflops = Annotated[
+    float | None,
+    typer.Option("--max-gflops", help="Look for configurations that cost no more GFLOPs."),
+]
+Enqueue = Annotated[
+    Path | None, typer.Option("--enqueue", help="A YAML list of configurations to measure first.")
 ]
 Workers = Annotated[
     int | None,
@@ -27,16 +51,21 @@ Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Makes a search 
 
 
 def start(
+    file: File = None,
     model: options.Model = None,
-    trials: Trials = 50,
+    trials: Trials = None,
     checkpoint: options.Checkpoint = None,
     data: options.Data = None,
     images: options.Images = None,
     batch_size: options.BatchSize = None,
     method: options.Method = None,
     sampler: Sampler = None,
+    step: Step = None,
     seed: Seed = None,
     workers: Workers = None,
+    max_drop: MaxDrop = None,
+    max_gflops: MaxGflops = None,
+    enqueue: Enqueue = None,
     storage: options.Storage = None,
     study: options.Study = None,
     crop_pct: options.CropPct = None,
@@ -54,10 +83,11 @@ def start(
     from atm_search.models.zoo import DEMO, load_model
     from atm_search.search.address import parse
     from atm_search.search.dense import Dense
-    from atm_search.search.frontier import frontier
     from atm_search.search.samplers import resolve
+    from atm_search.search.start_points import StartPoints, queue
     from atm_search.search.store import open_store
     from atm_search.search.study import create_or_resume
+    from atm_search.search.study_file import StudyFile
     from atm_search.search.supervisor import supervise
     from atm_search.show.consoles import log_console, result_console
     from atm_search.show.frontier import frontier_summary, frontier_table
@@ -65,23 +95,45 @@ def start(
 
     address = options.storage_address(storage)
     parse(address)
-    resolve(sampler or "auto", trials)
     count = worker_count(workers, device)
-    loaded = load_model(
-        model or DEMO,
+    wanted = StudyFile() if file is None else StudyFile.read(file)
+    wanted = wanted.over(
+        study=study,
+        model=model,
         checkpoint=checkpoint,
+        data=data,
+        method=method,
+        trials=trials,
+        sampler=sampler,
+        step=step,
+        seed=seed,
+        images=images,
+        batch_size=batch_size,
         crop_pct=crop_pct,
+        dtype=dtype,
+        max_drop=max_drop,
+        max_gflops=max_gflops,
+    )
+    resolve(wanted.sampler or "auto", 1 if wanted.trials is None else wanted.trials)
+    wanted.limits()
+    points = wanted.start_points() if enqueue is None else StartPoints.read(enqueue)
+    checkpoint = None if wanted.checkpoint is None else Path(wanted.checkpoint)
+    data = None if wanted.data is None else Path(wanted.data)
+    loaded = load_model(
+        wanted.model or DEMO,
+        checkpoint=checkpoint,
+        crop_pct=wanted.protocol.crop_pct,
         device=device,
-        dtype=dtype or "float32",
+        dtype=wanted.protocol.dtype or "float32",
     )
     console = log_console()
     evaluator = prepare(
         console,
         loaded,
         data=data,
-        images=images,
+        images=wanted.protocol.images,
         skip_corrupt=skip_corrupt,
-        batch_size=batch_size,
+        batch_size=wanted.protocol.batch_size,
     )
 
     def dense() -> Dense:
@@ -93,19 +145,22 @@ def start(
             gflops=evaluator.dense_gflops,
         )
 
-    identity = _identity(evaluator, method or "atm")
+    identity = _identity(evaluator, wanted)
+    first = [] if points is None else points.checked(identity)
+    budget = wanted.budget(identity.space)
     begun = create_or_resume(
         open_store(address, create=True),  # last: a refusal before leaves no file behind
-        study or model or DEMO,
+        wanted.study or wanted.model or DEMO,
         identity=identity,
         dense=dense,
-        budget=trials,
-        sampler=sampler,
-        seed=seed,
+        budget=budget,
+        sampler=wanted.sampler,
+        seed=wanted.seed,
+        step=wanted.step,
         hints={
             "weights": loaded.weights_source,
             "data": evaluator.shard.source,
-            "images": images,
+            "images": wanted.protocol.images,
             "skip_corrupt": skip_corrupt,
         },
     )
@@ -114,6 +169,8 @@ def start(
         f"{resolve(begun.plan.sampler, begun.plan.budget)}, seed {begun.plan.seed}\n"
         f"Dense    top-1 {begun.dense.top1:.2f} %, {begun.dense.gflops:.4f} GFLOPs"
     )
+    if queued := queue(begun, first):
+        console.print(f"Queued   {queued} start points")
     if count == 1:
         with trial_progress(console, begun.dense) as (on_trial, on_wait):
             outcome = work(console, begun, evaluator, worker=0, on_trial=on_trial, on_wait=on_wait)
@@ -138,13 +195,14 @@ def start(
                 on_wait=on_wait,
                 on_note=lambda note: console.print(note, markup=False, soft_wrap=True),
             )
-    points = frontier(begun.records(), begun.dense)
+    records = begun.records()
     if as_json:
-        print(json.dumps(frontier_summary(begun.name, begun.dense, points), indent=2))
+        print(json.dumps(frontier_summary(begun, records), indent=2))
     else:
-        result_console().print(frontier_table(begun.name, begun.dense, points))
+        result_console().print(frontier_table(begun, records))
     if outcome.exhausted:
-        console.print(f"All of the space is measured after {outcome.done} trials.")
+        swept = "grid" if begun.plan.sampler == "grid" else "space"
+        console.print(f"All of the {swept} is measured after {outcome.done} trials.")
     if outcome.interrupted:
         console.print(
             f"Interrupted after {outcome.done} of {outcome.total} trials; the same "
@@ -153,17 +211,18 @@ def start(
         raise typer.Exit(130)
 
 
-def _identity(evaluator: "Evaluator", method: str) -> "Identity":
+def _identity(evaluator: "Evaluator", wanted: "StudyFile") -> "Identity":
     """What the search's trials will be measured on, and how."""
     from atm_search.cli.prepare import measured_on
     from atm_search.merging.registry import method_class
     from atm_search.search.identity import Identity
-    from atm_search.search.space import Space
 
+    method = wanted.method or "atm"
     searched = method_class(method)
     return Identity(
         **measured_on(evaluator),
         method=method,
         fixed_params=searched.defaults() | {"prop_attn": evaluator.model.prop_attn},
-        space=Space(searched.space(evaluator.model.depth)),
+        space=wanted.ranges(searched.space(evaluator.model.depth)),
+        constraints=wanted.limits(),
     )

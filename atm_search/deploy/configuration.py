@@ -4,14 +4,14 @@ Its shape is the classes below; unknown and missing keys are refused, with the l
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BeforeValidator
 
+from atm_search.documents import Document, Section, nearest
 from atm_search.errors import ConfigurationError, ParameterError
 from atm_search.measure.measurement import Measurement
 from atm_search.merging.method import Method
@@ -28,17 +28,13 @@ def _only_fields_of(cls: type) -> BeforeValidator:
     def check(value: Any) -> Any:
         for key in value if isinstance(value, Mapping) else ():
             if key not in names:
-                raise ValueError(f"unknown key '{key}'.{_nearest(key, names)}")
+                raise ValueError(f"unknown key '{key}'.{nearest(key, names)}")
         return value
 
     return BeforeValidator(check)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelSection(_Section):
+class ModelSection(Section):
     """Which network, and how its images are prepared."""
 
     name: str
@@ -49,14 +45,14 @@ class ModelSection(_Section):
     preprocessing: Annotated[Preprocessing, _only_fields_of(Preprocessing)]
 
 
-class MethodSection(_Section):
+class MethodSection(Section):
     """Which method, with all of its parameters."""
 
     name: str
     params: dict[str, float | int | bool | str]
 
 
-class ProtocolSection(_Section):
+class ProtocolSection(Section):
     """How it was measured; the batch size is part of what batch-adaptive methods do."""
 
     batch_size: int
@@ -65,7 +61,7 @@ class ProtocolSection(_Section):
     """The device's name."""
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """What it was measured on."""
 
     sha256: str
@@ -75,14 +71,14 @@ class DataSection(_Section):
     """How many of the source's images, the first of its class-balanced order."""
 
 
-class StudySection(_Section):
+class StudySection(Section):
     """Where it was found."""
 
     name: str
     trial: int
 
 
-class Configuration(_Section):
+class Configuration(Section):
     """A method with its parameters, what it was measured to do, and how to measure it again."""
 
     schema_version: int = SCHEMA_VERSION
@@ -136,14 +132,8 @@ class Configuration(_Section):
             ConfigurationError: the file is missing or no YAML, of another schema version, has
                 unknown or missing keys or values that do not fit.
         """
-        try:
-            text = path.read_text(encoding="utf-8")
-            content = yaml.safe_load(text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{path} cannot be read: {error}.") from error
-        except yaml.YAMLError as error:
-            reason = " ".join(str(error).split())
-            raise ConfigurationError(f"{path} is no YAML: {reason}.") from error
+        document = Document.read(path)
+        content = document.content
         version = content.get("schema_version") if isinstance(content, dict) else None
         if version is None:
             raise ConfigurationError(f"{path} is no atm-search file: it has no schema_version.")
@@ -152,61 +142,9 @@ class Configuration(_Section):
                 f"{path} has schema version {version}, this atm-search reads {SCHEMA_VERSION}. "
                 "Use the atm-search that wrote it, or export it again."
             )
-        try:
-            configuration = cls.model_validate(content)
-        except ValidationError as error:
-            raise ConfigurationError(_explain(error, path, text)) from error
+        configuration = document.checked(cls)
         try:
             configuration.build_method()
         except ParameterError as error:
             raise ConfigurationError(f"{path}: {error}") from error
         return configuration
-
-
-def _explain(error: ValidationError, path: Path, text: str) -> str:
-    """The first thing that is wrong, with its line, and how many more there are."""
-    # A misspelt key is both unknown and missing; the first says more.
-    first, *others = sorted(error.errors(), key=lambda problem: problem["type"] == "missing")
-    location = [part for part in first["loc"] if not str(part).startswith("function-")]
-    line = _line(yaml.compose(text, Loader=yaml.SafeLoader), location)
-    key = str(location[-1])
-    if first["type"] == "extra_forbidden":
-        section = _SECTIONS.get(str(location[0]), Configuration)
-        what = f"unknown key '{key}'.{_nearest(key, section.model_fields)}"
-    elif first["type"] == "missing":
-        what = f"'{'.'.join(map(str, location))}' is missing."
-    elif first["type"] == "value_error":
-        what = str(first["ctx"]["error"])
-    else:
-        what = f"{'.'.join(map(str, location))}={first['input']!r}: {first['msg']}."
-    more = f" ({len(others)} more problems.)" if others else ""
-    return f"{path}, line {line}: {what}{more}"
-
-
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "model": ModelSection,
-    "method": MethodSection,
-    "protocol": ProtocolSection,
-    "data": DataSection,
-    "study": StudySection,
-}
-
-
-def _line(node: Any, location: list[Any]) -> int:
-    """Line of the deepest part of a location that the file has."""
-    line: int = node.start_mark.line
-    for part in location:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        for key, value in node.value:
-            if key.value == str(part):
-                line, node = key.start_mark.line, value
-                break
-        else:
-            break
-    return line + 1
-
-
-def _nearest(key: Any, known: Any) -> str:
-    match = difflib.get_close_matches(str(key), [str(name) for name in known], n=1)
-    return f" Did you mean '{match[0]}'?" if match else ""

@@ -18,32 +18,35 @@ TOP1_MARGIN = 10.0
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """A measured configuration that no other of the study beats in both top-1 and GFLOPs."""
+    """A measured configuration; on the frontier, no other beats it in both top-1 and GFLOPs."""
 
     number: int
     """Of the trial that measured it."""
     method: str
     params: Mapping[str, Any]
     measurement: Measurement
+    feasible: bool | None = None
+    """Whether it keeps the study's constraints; None if there are none."""
 
 
 def frontier(records: Iterable[TrialRecord], dense: Dense) -> list[FrontierPoint]:
     """The frontier, from the fewest GFLOPs to the most.
 
-    Only measurements on all of the study's images count. Of equal points, and of trials with the
-    same configuration, the first stays.
+    Only measurements on all of the study's images count, and only those that keep its constraints.
+    Of equal points, and of trials with the same configuration, the first stays.
     """
     points = [
-        FrontierPoint(record.number, record.method, record.params, record.measurement)
+        point
         for record in records
-        if record.measured
-        and record.reused_from is None
-        and record.method is not None
-        and record.measurement is not None
-        and record.measurement.images == dense.images
+        if record.feasible is not False and (point := _point(record, dense)) is not None
     ]
-    best = [points[index] for index in pareto.front(_objectives(points), maximize=MAXIMIZE)]
-    return sorted(best, key=lambda point: point.measurement.gflops)
+    return _by_gflops([points[index] for index in _front(points)])
+
+
+def measured_points(records: Iterable[TrialRecord], dense: Dense) -> list[FrontierPoint]:
+    """Every measured configuration once, on the frontier or not, from the fewest GFLOPs up."""
+    points = (_point(record, dense) for record in records)
+    return _by_gflops([point for point in points if point is not None])
 
 
 def reference_point(dense: Dense) -> tuple[float, float]:
@@ -57,6 +60,45 @@ def reference_point(dense: Dense) -> tuple[float, float]:
 def hypervolume(points: Sequence[FrontierPoint], dense: Dense) -> float:
     """Area that the points dominate, as far as the reference point; percentage points x GFLOPs."""
     return pareto.hypervolume(_objectives(points), reference_point(dense), maximize=MAXIMIZE)
+
+
+def hypervolume_history(records: Iterable[TrialRecord], dense: Dense) -> list[float]:
+    """Hypervolume of the frontier after every finished trial, by number; it never falls."""
+    history: list[float] = []
+    best: list[FrontierPoint] = []
+    area = 0.0
+    for record in records:
+        if not record.measured:
+            continue
+        point = _point(record, dense)
+        if point is not None and point.feasible is not False:
+            best.append(point)
+            kept = _front(best)
+            if len(best) - 1 in kept:
+                best = [best[index] for index in kept]
+                area = hypervolume(best, dense)
+            else:
+                best.pop()
+        history.append(area)
+    return history
+
+
+def _point(record: TrialRecord, dense: Dense) -> FrontierPoint | None:
+    """A trial's own measurement on all images; None if it has none."""
+    measured = record.measurement
+    if not record.measured or record.reused_from is not None or record.method is None:
+        return None
+    if measured is None or measured.images != dense.images:
+        return None
+    return FrontierPoint(record.number, record.method, record.params, measured, record.feasible)
+
+
+def _front(points: Sequence[FrontierPoint]) -> list[int]:
+    return [int(index) for index in pareto.front(_objectives(points), maximize=MAXIMIZE)]
+
+
+def _by_gflops(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:
+    return sorted(points, key=lambda point: point.measurement.gflops)
 
 
 def _objectives(points: Sequence[FrontierPoint]) -> list[tuple[float, float]]:

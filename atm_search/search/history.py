@@ -46,6 +46,27 @@ class History:
         return sum(trial.state == TrialState.COMPLETE for trial in self.trials)
 
     @property
+    def space(self) -> Space:
+        """That of the study."""
+        return self._study.identity.space
+
+    @property
+    def held(self) -> dict[Key, int]:
+        """Configurations queued or running, each with the first trial that has it."""
+        held: dict[Key, int] = {}
+        for trial in self.trials:
+            if trial.state in (TrialState.WAITING, TrialState.RUNNING):
+                params = _queued_params(trial)
+                if self.space.has(params):
+                    held.setdefault(self.space.key(params), trial.number)
+        return held
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether a configuration waits for a worker."""
+        return any(trial.state == TrialState.WAITING for trial in self.trials)
+
+    @property
     def running(self) -> list[FrozenTrial]:
         """Trials that some worker, dead or alive, has begun."""
         return [trial for trial in self.trials if trial.state == TrialState.RUNNING]
@@ -57,8 +78,7 @@ class History:
 
     def queued_params(self, number: int) -> Mapping[str, Any]:
         """What a trial was queued with; empty if it was not queued."""
-        trial = self._trial(number)
-        return trial.params or trial.system_attrs.get("fixed_params", {})
+        return _queued_params(self._trial(number))
 
     def was_queued(self, number: int) -> bool:
         """Whether somebody queued a trial, so that no sampler chose it."""
@@ -134,3 +154,8 @@ class History:
         elif record.state == TrialState.FAIL and record.reason is not None:
             self._failures[key] += 1
             self._reasons.setdefault(key, record.reason)
+
+
+def _queued_params(trial: FrozenTrial) -> Mapping[str, Any]:
+    # The queue's own first: a trial that is just being suggested has only some of its parameters.
+    return trial.system_attrs.get("fixed_params") or trial.params

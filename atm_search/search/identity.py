@@ -7,6 +7,7 @@ from typing import Any
 
 from atm_search.merging.method import Method, Range
 from atm_search.merging.registry import build
+from atm_search.search.constraints import UNLIMITED, Constraints
 from atm_search.search.space import Space
 
 OBJECTIVES = (("top1", "maximize"), ("gflops", "minimize"))
@@ -14,7 +15,7 @@ OBJECTIVES = (("top1", "maximize"), ("gflops", "minimize"))
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Model, images, protocol, method and space of one study.
+    """Model, images, protocol, method, space and constraints of one study.
 
     Two trials belong together only if all of it is equal. Where things lie (checkpoint, data
     folder) is no part of it: the digests say whether they are the same.
@@ -34,6 +35,8 @@ class Identity:
     fixed_params: Mapping[str, Any]
     """Parameters of the method that the search leaves alone, such as prop_attn."""
     space: Space
+    constraints: Constraints = UNLIMITED
+    """Part of it: samplers need the same constraints on every trial."""
     objectives: tuple[tuple[str, str], ...] = OBJECTIVES
     """Names and directions."""
 
@@ -61,6 +64,7 @@ class Identity:
             "method": self.method,
             "fixed_params": dict(self.fixed_params),
             "space": self.space.to_list(),
+            "constraints": self.constraints.to_dict(),
             "objectives": [list(objective) for objective in self.objectives],
         }
 
@@ -69,7 +73,9 @@ class Identity:
         """The identity that `to_dict` wrote."""
         objectives = tuple((name, direction) for name, direction in values["objectives"])
         space = Space.from_list(values["space"])
-        return cls(**{**values, "space": space, "objectives": objectives})
+        constraints = Constraints(**values.get("constraints", {}))
+        own = {"space": space, "constraints": constraints, "objectives": objectives}
+        return cls(**{**values, **own})
 
     def differences(self, other: "Identity") -> list[str]:
         """What `other` has differently, each as 'made with <ours>, you gave <theirs>'.
@@ -102,6 +108,7 @@ class Identity:
         if self.method == other.method:
             yield from _flat(self.fixed_params)
             yield from ((item.name, _words(item)) for item in self.space.ranges)
+        yield from _flat(self.constraints.to_dict())
         yield "objectives", ", ".join(f"{verb} {name}" for name, verb in self.objectives)
 
 

@@ -15,11 +15,13 @@ from optuna.trial import TrialState
 from atm_search.errors import MeasurementError, ParameterError
 from atm_search.measure.measurement import Measurement
 from atm_search.merging.method import Method
+from atm_search.search.grid import SubGrid
 from atm_search.search.heartbeat import Heartbeat
 from atm_search.search.history import History
 from atm_search.search.interrupts import Interrupts
 from atm_search.search.samplers import single_thread
 from atm_search.search.space import Key
+from atm_search.search.sqlite import alone
 from atm_search.search.study import Study
 from atm_search.search.trials import ATTRIBUTE, QUEUED, Environment, TrialRecord
 
@@ -39,6 +41,7 @@ class TrialRunner:
         environment: Environment,
         interrupts: Interrupts,
         random: Random,
+        grid: SubGrid | None = None,
     ) -> None:
         self._study = study
         self._history = history
@@ -46,15 +49,24 @@ class TrialRunner:
         self._environment = environment
         self._interrupts = interrupts
         self._random = random
+        self._grid = grid
         self._repeats = 0
         self._late: dict[Key, TrialRecord] = {}
+
+    def has_next(self) -> bool:
+        """Whether there is a trial to begin; a sweep may have to wait for others' last ones."""
+        if self._grid is None or self._history.is_queued:
+            return True
+        return self._grid.next(self._history) is not None
 
     def run(self, budget: int) -> TrialRecord | None:
         """What became of the next trial; None if its place was taken, or others ended it."""
         if self._repeats >= MAX_REPEATS:
             self._repeats = 0
             self._queue(self._history.unseen(self._random) or {})
-        with _expected_warnings():
+        if self._grid is not None and not self._history.is_queued:
+            self._queue(self._grid.next(self._history) or {})
+        with _expected_warnings(), alone():
             trial = self._study.optuna.ask()
         with Heartbeat(self._study.storage, trial):
             # Others may have asked at the same time. Numbers are unique and only grow, so if the
@@ -63,6 +75,9 @@ class TrialRunner:
             if self._history.rank(trial.number) >= budget:
                 self._tell(trial, self._record(trial, surplus=True))
                 self._queue(self._history.queued_params(trial.number))
+                return None
+            if self._grid is not None and self._grid.is_taken(trial.number, self._history):
+                self._tell(trial, self._record(trial, surplus=True))
                 return None
             record = self._attempt(trial)
             if not self._tell(trial, record):
@@ -117,7 +132,11 @@ class TrialRunner:
             measurement = self._measure(method)
         _check_finite(measurement)
         return self._record(
-            trial, state=TrialState.COMPLETE, params=method.params(), measurement=measurement
+            trial,
+            state=TrialState.COMPLETE,
+            params=method.params(),
+            measurement=measurement,
+            feasible=self._study.identity.constraints.feasible(measurement),
         )
 
     def _is_measured_now(self, trial: optuna.Trial, key: Key) -> bool:
@@ -156,12 +175,26 @@ class TrialRunner:
             values = record.measurement.top1, record.measurement.gflops
         try:
             trial.set_user_attr(ATTRIBUTE, record.to_dict())
-            self._study.optuna.tell(trial, values, state=record.state)
+            self._constrain(trial, record)
+            with alone():
+                self._study.optuna.tell(trial, values, state=record.state)
         except (UpdateFinishedTrialError, ValueError):
             if self._study.storage.get_trial(trial._trial_id).state.is_finished():
                 return False
             raise
         return True
+
+    def _constrain(self, trial: optuna.Trial, record: TrialRecord) -> None:
+        """Tell the sampler how far a finished trial is from its limits.
+
+        Last of all: what is set stays, also in the copy of a trial whose worker died.
+        """
+        if record.state != TrialState.COMPLETE or record.measurement is None:
+            return
+        violations = self._study.identity.constraints.violations(record.measurement)
+        with _expected_warnings():
+            for name, excess in violations.items():
+                trial.set_constraint(name, excess)
 
     def _queue(self, params: Mapping[str, Any]) -> None:
         if params:
@@ -182,4 +215,6 @@ def _expected_warnings() -> Iterator[None]:
         # We keep the heartbeat ourselves, and refuse queued values off the grid.
         warnings.filterwarnings("ignore", message="Heartbeat of storage")
         warnings.filterwarnings("ignore", message="Fixed parameter")
+        # The copy of a dead worker's trial may have them, of the same configuration.
+        warnings.filterwarnings("ignore", message="The constraint value is ignored")
         yield

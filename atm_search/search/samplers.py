@@ -19,7 +19,7 @@ from optuna.samplers import (
 
 from atm_search.errors import ParameterError
 
-SAMPLERS = ("auto", "gp", "tpe", "nsga2", "nsga3", "qmc", "random")
+SAMPLERS = ("auto", "gp", "tpe", "nsga2", "nsga3", "qmc", "grid", "random")
 
 GP_BUDGET = 200
 """Most trials for which `auto` takes the Gaussian process."""
@@ -75,7 +75,7 @@ def make_sampler(
                 # Its place in the sequence is kept in the study: all workers share one sequence.
                 first = RandomSampler(seed=own)
                 return QMCSampler(seed=seed, scramble=True, independent_sampler=first)
-            case _:
+            case _:  # of a grid every point is queued, so nothing is drawn
                 return RandomSampler(seed=own)
 
 

@@ -63,6 +63,8 @@ class Plan:
     seed: int
     hints: Mapping[str, Any]
     """How to find things again (model alias, checkpoint, data folder); no part of the identity."""
+    step: int = 1
+    """A grid takes every step-th value of each range."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -79,6 +81,7 @@ def create_or_resume(
     sampler: str | None = None,
     seed: int | None = None,
     hints: Mapping[str, Any] | None = None,
+    step: int | None = None,
 ) -> Study:
     """The study of that name, begun if there is none, to be continued to `budget` trials.
 
@@ -91,12 +94,15 @@ def create_or_resume(
         sampler: None keeps the study's own; a new study gets "auto".
         seed: >= 0; None keeps the study's own; a new study draws one and keeps it.
         hints: plain values; None keeps the study's own.
+        step: of a grid, which takes every step-th value; None keeps the study's own; a new study
+            gets 1.
 
     Raises:
         StudyError: the study is of another identity, or not ours, or has more trials already.
-        ParameterError: the sampler is unknown, or budget or seed are no counts.
+        ParameterError: the sampler is unknown, or budget, seed or step are no counts.
     """
     resolve(sampler or "auto", budget)
+    identity.space.thinned(1 if step is None else step)  # refuses what is no step
     if seed is not None and seed < 0:
         raise ParameterError(f"seed={seed} is negative: use 0 or more.")
     if name not in names(storage):
@@ -105,6 +111,7 @@ def create_or_resume(
             sampler=sampler or "auto",
             seed=secrets.randbelow(2**31) if seed is None else seed,
             hints=hints or {},
+            step=1 if step is None else step,
         )
         created = _create(storage, name, identity, dense(), plan)
         if created is not None:
@@ -117,6 +124,7 @@ def create_or_resume(
         sampler=sampler or old.sampler,
         seed=old.seed if seed is None else seed,
         hints=old.hints if hints is None else hints,
+        step=old.step if step is None else step,
     )
     if new != old:
         study.optuna.set_user_attr(PLAN, new.to_dict())

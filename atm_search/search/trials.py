@@ -49,6 +49,8 @@ class TrialRecord:
     environment: Environment | None = None
     reused_from: int | None = None
     """Number of the trial that measured this configuration; None where this one did."""
+    feasible: bool | None = None
+    """Whether it keeps the study's constraints; None without a measurement or constraints."""
     reason: str | None = None
     """Why the trial failed."""
     interrupted: bool = False
@@ -72,6 +74,8 @@ class TrialRecord:
             values |= asdict(self.environment)
         if self.reused_from is not None:
             values["reused_from"] = self.reused_from
+        if self.feasible is not None:
+            values["feasible"] = self.feasible
         if self.reason is not None:
             values["reason"] = self.reason[:LONGEST_REASON]
         return values | {name: True for name in ENDINGS if getattr(self, name)}
@@ -90,6 +94,7 @@ class TrialRecord:
             measurement=_measurement(values.get("measurement")),
             environment=_environment(values),
             reused_from=values.get("reused_from"),
+            feasible=values.get("feasible"),
             reason=values.get("reason"),
             interrupted=values.get("interrupted", False),
             surplus=values.get("surplus", False),

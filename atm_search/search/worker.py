@@ -9,6 +9,7 @@ from random import Random
 from atm_search.errors import AtmSearchError
 from atm_search.measure.measurement import Measurement
 from atm_search.merging.method import Method
+from atm_search.search.grid import SubGrid
 from atm_search.search.heartbeat import Sweeper
 from atm_search.search.history import History
 from atm_search.search.interrupts import Interrupts
@@ -41,7 +42,7 @@ class Outcome:
     """Its budget."""
     interrupted: bool = False
     exhausted: bool = False
-    """Every configuration of the space is measured or given up, before the budget was spent."""
+    """All of the space, or of a sweep's sub-grid, is measured or given up before the budget."""
 
 
 def run(
@@ -89,6 +90,7 @@ def run(
             environment=environment,
             interrupts=interrupts,
             random=Random(mixed_seed(plan.seed, worker, started)),
+            grid=_grid(study, worker),
         )
         return _loop(study, history, runner, interrupts, on_trial, on_wait)
 
@@ -116,14 +118,15 @@ def _loop(
             return Outcome(done, budget)
         if interrupts.requested:
             return Outcome(done, budget, interrupted=True)
-        if history.is_exhausted:
+        may_begin = done + running < budget and runner.has_next()
+        if history.is_exhausted or (done + running < budget and not (running or may_begin)):
             return Outcome(done, budget, exhausted=True)
         if ended is not None and failures >= MAX_FAILURES_IN_A_ROW:
             raise AtmSearchError(
                 f"{failures} trials in a row failed, so the search of study '{study.name}' was "
                 f"stopped. The last, trial {ended.number}: {ended.reason}"
             )
-        if done + running < budget and not (running and history.is_taken):
+        if may_begin and not (running and history.is_taken):
             ended = runner.run(budget)
             continue
         ended = None
@@ -131,6 +134,13 @@ def _loop(
             on_wait(running, done, budget)
         with suppress(KeyboardInterrupt), interrupts.admitted():
             time.sleep(POLL_S)
+
+
+def _grid(study: Study, worker: int) -> SubGrid | None:
+    plan = study.plan
+    if plan.sampler != "grid":
+        return None
+    return SubGrid(study.identity.space, plan.step, worker=worker)
 
 
 def _failures(before: int, ended: TrialRecord) -> int:

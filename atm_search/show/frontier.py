@@ -5,29 +5,50 @@ from typing import Any
 
 from rich.table import Table
 
-from atm_search.search.dense import Dense
-from atm_search.search.frontier import FrontierPoint, hypervolume, reference_point
+from atm_search.search.frontier import (
+    FrontierPoint,
+    frontier,
+    hypervolume,
+    hypervolume_history,
+    measured_points,
+    reference_point,
+)
+from atm_search.search.study import Study
+from atm_search.search.trials import TrialRecord
 from atm_search.show.tables import saving
 
 
-def frontier_table(name: str, dense: Dense, points: Sequence[FrontierPoint]) -> Table:
-    """A row per frontier point, from the fewest GFLOPs to the most, and one for the dense model."""
+def frontier_table(
+    study: Study, records: Sequence[TrialRecord], *, with_dominated: bool = False
+) -> Table:
+    """A row per frontier point, from the fewest GFLOPs to the most, and one for the dense model.
+
+    With dominated points, a first column says which are on the frontier (*) and which break a
+    constraint (!).
+    """
+    dense = study.dense
+    best = frontier(records, dense)
+    points = measured_points(records, dense) if with_dominated else best
     table = Table(
-        title=f"Frontier of {name}: {len(points)} configurations on {dense.images:,} images",
+        title=_title(study, best, points),
         title_justify="left",
-        caption="Change of top-1 against the dense model on the same images, in percentage "
-        "points, with its 95 % interval (paired).",
+        caption=_caption(study, best, with_dominated=with_dominated),
         caption_justify="left",
     )
+    if with_dominated:
+        table.add_column("")
     for heading in ("GFLOPs", "saved", "top-1", "change", "95 % interval", "trial"):
         table.add_column(heading, justify="right", no_wrap=True)
     columns = _params(points)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
+    numbers = {point.number for point in best}
     for point in points:
         measured = point.measurement
         low, high = measured.delta_ci95
+        mark = "*" if point.number in numbers else "!" if point.feasible is False else ""
         table.add_row(
+            *([mark] if with_dominated else []),
             f"{measured.gflops:.4f}",
             saving(measured),
             f"{measured.top1:.2f}",
@@ -37,8 +58,62 @@ def frontier_table(name: str, dense: Dense, points: Sequence[FrontierPoint]) -> 
             *(str(point.params.get(name, "")) for name in columns),
         )
     table.add_section()
-    table.add_row(f"{dense.gflops:.4f}", "", f"{dense.top1:.2f}", "", "", "dense")
+    shown = [f"{dense.gflops:.4f}", "", f"{dense.top1:.2f}", "", "", "dense"]
+    table.add_row(*([""] if with_dominated else []), *shown)
     return table
+
+
+def frontier_summary(
+    study: Study, records: Sequence[TrialRecord], *, with_dominated: bool = False
+) -> dict[str, Any]:
+    """The same as plain values, for JSON; with the hypervolume after every finished trial."""
+    dense = study.dense
+    best = frontier(records, dense)
+    top1, gflops = reference_point(dense)
+    summary = {
+        "study": study.name,
+        "dense": {"images": dense.images, "top1": dense.top1, "gflops": dense.gflops},
+        "constraints": study.identity.constraints.to_dict(),
+        "hypervolume": hypervolume(best, dense),
+        "reference_point": {"top1": top1, "gflops": gflops},
+        "hypervolume_history": hypervolume_history(records, dense),
+        "frontier": [_values(point) for point in best],
+    }
+    if with_dominated:
+        numbers = {point.number for point in best}
+        summary["measured"] = [
+            _values(point) | {"feasible": point.feasible, "on_frontier": point.number in numbers}
+            for point in measured_points(records, dense)
+        ]
+    return summary
+
+
+def _title(study: Study, best: Sequence[FrontierPoint], listed: Sequence[FrontierPoint]) -> str:
+    """What is listed, of how many."""
+    images = f"on {study.dense.images:,} images"
+    if listed is best:
+        return f"Frontier of {study.name}: {len(best)} configurations {images}"
+    return f"{study.name}: {len(listed)} configurations {images}, {len(best)} on the frontier"
+
+
+def _caption(study: Study, best: Sequence[FrontierPoint], *, with_dominated: bool) -> str:
+    """What the figures mean, a sentence each."""
+    top1, gflops = reference_point(study.dense)
+    lines = []
+    if with_dominated:
+        lines.append("* on the frontier, ! breaks a constraint.")
+    lines += [
+        "Change of top-1 against the dense model on the same images, in percentage points, with "
+        "its 95 % interval (paired).",
+        f"Hypervolume {hypervolume(best, study.dense):.4f} points x GFLOPs, from the reference "
+        f"point top-1 {top1:.2f} %, {gflops:.4f} GFLOPs.",
+    ]
+    limits = study.identity.constraints
+    if limits.max_drop is not None:
+        lines.append(f"Only configurations that lose at most {limits.max_drop:g} points.")
+    if limits.max_gflops is not None:
+        lines.append(f"Only configurations of at most {limits.max_gflops:g} GFLOPs.")
+    return " ".join(lines)
 
 
 def _params(points: Sequence[FrontierPoint]) -> list[str]:
@@ -51,21 +126,10 @@ def _params(points: Sequence[FrontierPoint]) -> list[str]:
     ]
 
 
-def frontier_summary(name: str, dense: Dense, points: Sequence[FrontierPoint]) -> dict[str, Any]:
-    """The same as plain values, for JSON."""
-    top1, gflops = reference_point(dense)
+def _values(point: FrontierPoint) -> dict[str, Any]:
     return {
-        "study": name,
-        "dense": {"images": dense.images, "top1": dense.top1, "gflops": dense.gflops},
-        "hypervolume": hypervolume(points, dense),
-        "reference_point": {"top1": top1, "gflops": gflops},
-        "frontier": [
-            {
-                "trial": point.number,
-                "method": point.method,
-                "params": dict(point.params),
-                **point.measurement.figures(),
-            }
-            for point in points
-        ],
+        "trial": point.number,
+        "method": point.method,
+        "params": dict(point.params),
+        **point.measurement.figures(),
     }

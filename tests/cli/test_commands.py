@@ -123,6 +123,57 @@ def test_evaluate_prints_all_that_is_promised(cli: Cli, model: list[object]) -> 
     assert json.loads(cli.out)["tokens_per_layer"][0] == 93  # 101 tokens, 8 of them merged
 
 
+def test_a_study_file_describes_a_search_and_the_command_line_wins(
+    cli: Cli, tiny_checkpoint: Path, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        f"model: test_vit\ncheckpoint: {tiny_checkpoint}\ndata: {folder}\n"
+        "trials: 50\nsampler: grid\nstep: 7\nspace:\n  split_depth: {high: 3}\n"
+        "protocol: {batch_size: 20}\nconstraints: {max_drop: 90}\n"
+        "enqueue:\n  - {tau0: 1.0, alpha: 0.02, tau_min: 0.9, split_depth: 3}\n"
+    )
+    assert cli("start", "mine.yaml", "--trials", 3, "--max-gflops", 1000) == 0
+    assert "Study    mine, 3 trials, sampler grid" in cli.err
+    assert "Queued   1 start points" in cli.err
+    assert "batch size 20" in cli.err
+    assert cli("frontier", "--with-dominated", "--json") == 0
+    summary = json.loads(cli.out)
+    assert summary["study"] == "mine"
+    assert summary["constraints"] == {"max_drop": 90.0, "max_gflops": 1000.0}
+    assert len(summary["hypervolume_history"]) == len(summary["measured"]) == 3
+    first = next(point for point in summary["measured"] if point["trial"] == 0)
+    assert first["params"]["tau0"] == 1.0
+    assert all(point["feasible"] for point in summary["measured"])
+    on_frontier = {point["trial"] for point in summary["measured"] if point["on_frontier"]}
+    assert on_frontier == {point["trial"] for point in summary["frontier"]}
+    assert cli("start", "mine.yaml", "--trials", 3) == 2
+    assert "made with max_gflops 1000.0, you gave unset" in cli.err
+
+
+def test_a_grid_measures_its_sub_grid_and_says_so(cli: Cli, model: list[object]) -> None:
+    search = ["start", *model, "--sampler", "grid", "--step", 12, "--images", 10]
+    assert cli(*search) == 0
+    assert "3 trials, sampler grid" in cli.err  # 1 x 1 x 3 x 1
+    assert "[3/3] trial" in cli.err
+    assert cli(*search, "--trials", 9) == 0
+    assert "All of the grid is measured after 3 trials" in cli.err
+    assert cli("frontier", "--with-dominated") == 0
+    assert "3 configurations on 10 images" in cli.out
+    words = " ".join(cli.out.split())
+    assert "Hypervolume" in words
+    assert "from the reference point top-1" in words
+
+
+def test_start_points_off_the_grid_leave_no_store(
+    cli: Cli, model: list[object], tmp_path: Path
+) -> None:
+    points = tmp_path / "first.yaml"
+    points.write_text("- {tau0: 0.991, alpha: 0.02, tau_min: 0.9, split_depth: 3}\n")
+    assert cli("start", *model, "--trials", 2, "--enqueue", points) == 2
+    assert "first.yaml, line 1, entry 1: tau0=0.991 is off the grid" in " ".join(cli.err.split())
+    assert not list(tmp_path.glob("*.db"))
+
+
 def test_a_study_of_another_kind_is_refused_and_left_alone(cli: Cli, model: list[object]) -> None:
     search = ["start", *model, "--sampler", "random", "--seed", 0, "--trials", 2]
     assert cli(*search) == 0
@@ -159,6 +210,12 @@ def test_a_study_of_another_kind_is_refused_and_left_alone(cli: Cli, model: list
         (["evaluate", "--dense", "--data", "nowhere"], "nowhere"),
         (["start", "--sampler", "magic"], "No sampler 'magic'"),
         (["start", "--method", "magic"], "No method 'magic'"),
+        (["start", "none.yaml"], "none.yaml cannot be read"),
+        (["start", "--enqueue", "none.yaml"], "none.yaml cannot be read"),
+        (["start", "--step", "3"], "step=3 is of a grid"),
+        (["start", "--sampler", "grid", "--step", "0"], "A step of 0 leads nowhere"),
+        (["start", "--max-drop", "-1"], "max_drop=-1.0 is no loss of top-1"),
+        (["start", "--max-gflops", "0"], "max_gflops=0.0 leaves no compute"),
         (["start", "--trials", "0"], "0 trials are no search"),
         (["start", "--storage", "oracle://x"], "no store of kind 'oracle'"),
         (["frontier"], "No store at atm-search.db: start a search first"),

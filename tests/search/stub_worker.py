@@ -82,7 +82,15 @@ def measure(method: Method) -> Measurement:
     return measurement(DENSE.gflops * share**3, round(DENSE.top1_hits - 10 * loss))
 
 
-def work(storage: str, *, budget: int, seconds: float = 0.0, worker: int = 0) -> int:
+def work(
+    storage: str,
+    *,
+    budget: int,
+    seconds: float = 0.0,
+    worker: int = 0,
+    sampler: str = "random",
+    step: int = 1,
+) -> int:
     """Run one worker to its end; its exit code."""
 
     def slow(method: Method) -> Measurement:
@@ -99,8 +107,9 @@ def work(storage: str, *, budget: int, seconds: float = 0.0, worker: int = 0) ->
         identity=identity(),
         dense=lambda: DENSE,
         budget=budget,
-        sampler="random",
+        sampler=sampler,
         seed=0,
+        step=step,
     )
     outcome = run(begun, slow, environment=ENVIRONMENT, worker=worker, on_trial=on_trial)
     print("outcome", json.dumps(vars(outcome)), flush=True)

@@ -1,6 +1,7 @@
 """The grid: canonical values, indices, keys, refusals."""
 
 import json
+from collections.abc import Sequence
 from random import Random
 from types import ModuleType
 
@@ -49,6 +50,19 @@ def test_indices_and_iteration_agree_and_cover_the_space_once() -> None:
     assert len({space.key(params) for params in everything}) == len(space) == 9
     with pytest.raises(IndexError, match="9 configurations, none of index 9"):
         space.at(9)
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"),
+    [(1, range(12)), (3, (1, 4, 7, 10)), (5, (0, 5, 10)), (11, (0, 11)), (12, (5,)), (99, (5,))],
+)
+def test_a_thinned_space_has_every_step_th_value_and_loses_the_same_at_both_ends(
+    step: int, kept: Sequence[int]
+) -> None:
+    whole = ATM.ranges[0]  # 12 values
+    thin = Space((whole,)).thinned(step)
+    assert [point["tau0"] for point in thin] == [whole.value(index) for index in kept]
+    assert all(ATM.has(params) for params in ATM.thinned(step))
 
 
 def test_the_json_form_gives_an_equal_space_back() -> None:

@@ -1,0 +1,215 @@
+"""Replay every sampler on a recorded table: how fast does each find the frontier?
+
+    python benchmarks/samplers.py benchmarks/demo_300.csv --seeds 10 --json benchmarks/samplers.json
+
+A search can reach exactly the recorded configurations: they are its space. Its quality is the share
+of the hypervolume of the whole table, from the reference point that `frontier` states. Every search
+runs as a study in a store, with one worker; measuring costs nothing.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from optuna.trial import TrialState
+
+from atm_search.measure.measurement import Measurement
+from atm_search.merging.method import Method
+from atm_search.search.dense import Dense
+from atm_search.search.frontier import hypervolume_history
+from atm_search.search.identity import Identity
+from atm_search.search.samplers import SAMPLERS
+from atm_search.search.space import Key, Space
+from atm_search.search.store import open_store
+from atm_search.search.study import create_or_resume
+from atm_search.search.trials import Environment, TrialRecord
+from atm_search.search.worker import run
+
+CHECKPOINTS = (50, 100, 150, 200)
+ENVIRONMENT = Environment("table", "float32", {})
+
+
+@dataclass(frozen=True)
+class Table:
+    """A recorded sub-grid, standing in for the model."""
+
+    identity: Identity
+    dense: Dense
+    measurements: dict[Key, Measurement]
+
+    @classmethod
+    def read(cls, path: Path) -> "Table":
+        """What `record.py` wrote, if it is whole."""
+        with path.open() as file:
+            about = json.loads(file.readline().removeprefix("# "))
+            rows = list(csv.DictReader(file))
+        space = Space.from_list(about["space"])
+        if len(rows) < len(space):
+            sys.exit(f"{path} has {len(rows)} of {len(space)} configurations: record it first.")
+        identity = Identity(
+            model=about["model"],
+            weights_digest=about["weights"],
+            shard_digest=about["shard"],
+            images=about["images"],
+            protocol={"batch_size": about["batch_size"], "dtype": about["dtype"]},
+            method=about["method"],
+            fixed_params=about["fixed_params"],
+            space=space,
+        )
+        dense = Dense(about["images"], about["dense_top1_hits"], 0, about["dense_gflops"])
+        numbers = ({name: float(value) for name, value in row.items()} for row in rows)
+        return cls(identity, dense, {space.key(row): _measurement(row, dense) for row in numbers})
+
+    def measure(self, method: Method) -> Measurement:
+        """The recorded measurement."""
+        return self.measurements[self.identity.space.key(method.params())]
+
+    def best(self) -> float:
+        """Hypervolume of all that was recorded."""
+        history = hypervolume_history(
+            [
+                TrialRecord(
+                    number=number, state=TrialState.COMPLETE, method="atm", measurement=measurement
+                )
+                for number, measurement in enumerate(self.measurements.values())
+            ],
+            self.dense,
+        )
+        return history[-1]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One search."""
+
+    sampler: str
+    seed: int
+    shares: tuple[float, ...]
+    """Percent of the table's hypervolume after each of CHECKPOINTS."""
+    repeats: int
+    """Trials whose configuration was measured before."""
+    seconds: float
+
+
+def replay(table: Table, sampler: str, seed: int) -> Replay:
+    """A search of CHECKPOINTS[-1] trials on the table."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        storage = open_store(f"{folder}/replay.db", create=True)
+        study = create_or_resume(
+            storage,
+            "replay",
+            identity=table.identity,
+            dense=lambda: table.dense,
+            budget=CHECKPOINTS[-1],
+            sampler=sampler,
+            seed=seed,
+        )
+        run(study, table.measure, environment=ENVIRONMENT)
+        records = study.records()
+        storage.remove_session()
+        storage.engine.dispose()
+    history = hypervolume_history(records, table.dense)
+    return Replay(
+        sampler,
+        seed,
+        tuple(100.0 * history[trials - 1] / table.best() for trials in CHECKPOINTS),
+        sum(record.reused_from is not None for record in records),
+        time.perf_counter() - started,
+    )
+
+
+def markdown(replays: list[Replay]) -> str:
+    """A row per sampler: median shares with their range over seeds."""
+    heads = [f"after {trials}" for trials in CHECKPOINTS]
+    lines = [
+        f"| sampler | seeds | {' | '.join(heads)} | repeats | s per search |",
+        "| --- " * (len(CHECKPOINTS) + 4) + "|",
+    ]
+    for sampler in dict.fromkeys(item.sampler for item in replays):
+        own = [item for item in replays if item.sampler == sampler]
+        cells = [
+            f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})"
+            for shares in zip(*(item.shares for item in own), strict=True)
+        ]
+        repeats = statistics.median(item.repeats for item in own)
+        seconds = statistics.median(item.seconds for item in own)
+        lines.append(
+            f"| {sampler} | {len(own)} | {' | '.join(cells)} | {repeats:g} | {seconds:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    table = Table.read(options.table)
+    replays: list[Replay] = []
+    if options.json.exists():  # seeds that are there already stay
+        replays = [
+            Replay(**{**item, "shares": tuple(item["shares"])})
+            for item in json.loads(options.json.read_text())["replays"]
+        ]
+    done = {(item.sampler, item.seed) for item in replays}
+    for seed in range(options.seeds):
+        for sampler in options.samplers:
+            if (sampler, seed) in done:
+                continue
+            replays.append(replay(table, sampler, seed))
+            print(replays[-1], file=sys.stderr, flush=True)
+            facts = {
+                "table": options.table.name,
+                "configurations": len(table.measurements),
+                "hypervolume": table.best(),
+                "checkpoints": CHECKPOINTS,
+                "replays": [asdict(item) for item in replays],
+            }
+            options.json.write_text(json.dumps(facts, indent=1) + "\n")
+    print(markdown(replays))
+
+
+def _measurement(row: dict[str, float], dense: Dense) -> Measurement:
+    """A recorded line; what was not recorded is 0 and no search reads it."""
+    hits = int(row["top1_hits"])
+    return Measurement(
+        images=dense.images,
+        top1_hits=hits,
+        top5_hits=0,
+        dense_top1_hits=dense.top1_hits,
+        dense_top5_hits=0,
+        lost=max(0, dense.top1_hits - hits),
+        gained=max(0, hits - dense.top1_hits),
+        agreements=0,
+        kl=row["kl"],
+        kl_se=0.0,
+        gflops=row["gflops"],
+        dense_gflops=dense.gflops,
+        matching_gflops=0.0,
+        tokens_per_layer=(),
+        seconds=1.0,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument(
+        "--samplers",
+        nargs="+",
+        choices=SAMPLERS,
+        default=["gp", "tpe", "nsga2", "nsga3", "qmc", "random"],
+    )
+    parser.add_argument("--json", type=Path, required=True, help="also the place to resume from")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
