@@ -21,7 +21,6 @@ from atm_search.search.history import History
 from atm_search.search.interrupts import Interrupts
 from atm_search.search.samplers import single_thread
 from atm_search.search.space import Key
-from atm_search.search.sqlite import alone
 from atm_search.search.study import Study
 from atm_search.search.trials import ATTRIBUTE, QUEUED, Environment, TrialRecord
 
@@ -66,7 +65,7 @@ class TrialRunner:
             self._queue(self._history.unseen(self._random) or {})
         if self._grid is not None and not self._history.is_queued:
             self._queue(self._grid.next(self._history) or {})
-        with _expected_warnings(), alone():
+        with _expected_warnings():
             trial = self._study.optuna.ask()
         with Heartbeat(self._study.storage, trial):
             # Others may have asked at the same time. Numbers are unique and only grow, so if the
@@ -176,8 +175,7 @@ class TrialRunner:
         try:
             trial.set_user_attr(ATTRIBUTE, record.to_dict())
             self._constrain(trial, record)
-            with alone():
-                self._study.optuna.tell(trial, values, state=record.state)
+            self._study.optuna.tell(trial, values, state=record.state)
         except (UpdateFinishedTrialError, ValueError):
             if self._study.storage.get_trial(trial._trial_id).state.is_finished():
                 return False

@@ -3,20 +3,15 @@
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.engine import URL, Engine
 
 from atm_search.errors import StoreError
 
 LOCK_TIMEOUT_S = 30
-
-_ALONE = ContextVar("alone", default=False)
 
 MOUNTS = Path("/proc/mounts")
 
@@ -94,33 +89,13 @@ def tune(engine: Engine) -> None:
     With a write-ahead log a power cut can then lose the last commits, and nothing else.
     """
     sqlalchemy.event.listen(engine, "connect", _relax)
-    sqlalchemy.event.listen(engine, "begin", _lock)
     engine.dispose()
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """A block whose transactions on SQLite follow one another, also those that read and then write.
-
-    Elsewhere Optuna locks the row that it will change. SQLite knows no such lock: two workers could
-    both read that a trial is queued, and both take it.
-    """
-    token = _ALONE.set(True)
-    try:
-        yield
-    finally:
-        _ALONE.reset(token)
 
 
 def keep_log(engine: Engine) -> None:
     """Give the file its write-ahead log, for good: readers and a writer no longer wait."""
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-
-
-def _lock(connection: Connection) -> None:
-    if _ALONE.get():
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _relax(connection: sqlite3.Connection, _: Any) -> None:

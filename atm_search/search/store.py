@@ -63,8 +63,9 @@ def open_store(
 
 def _open(storage: str, create: bool, interval_s: int, grace_s: int) -> SteadyStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Of a lost connection it would print SQL; SteadyStorage has a line for that.
+    # Of a lost connection they print SQL or a traceback; SteadyStorage has a line for that.
     logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     url = parse(storage)
     if _is_sqlite(url):
         sqlite.check_file(sqlite.sqlite_file(url), create=create)

@@ -287,7 +287,7 @@ def test_help_answers_at_once_and_every_command_has_an_example() -> None:
         started = time.perf_counter()
         done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
         seconds.append(time.perf_counter() - started)
-    for name in ("start", "frontier", "export", "evaluate", "download"):
+    for name in ("start", "worker", "studies", "frontier", "export", "evaluate", "download"):
         assert name in done.stdout
         page = subprocess.run([*command, name, "--help"], capture_output=True, text=True)
         assert page.returncode == 0

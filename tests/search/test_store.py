@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -188,6 +189,17 @@ def test_a_wrong_password_is_refused_and_not_shown(store_url: str) -> None:
     with pytest.raises(StoreError, match="Access denied") as refusal:
         open_store(wrong, create=True)
     assert SECRET not in "".join(traceback.format_exception(refusal.value))
+
+
+def test_a_store_known_to_be_right_is_tried_again_for_a_while(tmp_path: Path) -> None:
+    file = tmp_path / "atm.db"
+    making = threading.Timer(0.3, lambda: open_and_close(str(file), create=True))
+    making.start()
+    opened = open_store(str(file), create=False, wait_s=20)
+    assert opened.get_all_studies() == []
+    opened.remove_session()
+    opened.engine.dispose()
+    making.join()
 
 
 def test_what_a_database_reports_during_work_becomes_a_store_error(tmp_path: Path) -> None:
