@@ -102,8 +102,10 @@ class Sweeper:
     def _fail(self, trial: FrozenTrial) -> None:
         """End a trial and queue its configuration, if it had one and may be measured again."""
         key, identity = self._history.key(trial), self._study.identity
-        params = dict(self._history.queued_params(trial.number))
+        params: dict[str, float] = dict(trial.params)
         twin = None
+        if key is not None:
+            params = dict(zip((item.name for item in identity.space.ranges), key, strict=True))
         if key is not None and self._history.may_retry(key):
             twin = create_trial(
                 state=TrialState.WAITING,
