@@ -110,9 +110,9 @@ def _caption(study: Study, best: Sequence[FrontierPoint], *, with_dominated: boo
     ]
     limits = study.identity.constraints
     if limits.max_drop is not None:
-        lines.append(f"Only configurations that lose at most {limits.max_drop:g} points.")
+        lines.append(f"The frontier loses at most {limits.max_drop:g} points.")
     if limits.max_gflops is not None:
-        lines.append(f"Only configurations of at most {limits.max_gflops:g} GFLOPs.")
+        lines.append(f"The frontier costs at most {limits.max_gflops:g} GFLOPs.")
     return " ".join(lines)
 
 
