@@ -172,7 +172,7 @@ def start(
     if queued := queue(begun, first):
         console.print(f"Queued   {queued} start points")
     if count == 1:
-        with trial_progress(console, begun.dense) as (on_trial, on_wait):
+        with trial_progress(console) as (on_trial, on_wait):
             outcome = work(console, begun, evaluator, worker=0, on_trial=on_trial, on_wait=on_wait)
     else:
         commands = worker_commands(
@@ -184,7 +184,7 @@ def start(
             device=device,
         )
         console.print(f"Workers  {count} processes")
-        with trial_progress(console, begun.dense, waiting="{running} running") as (
+        with trial_progress(console, waiting="{running} running") as (
             on_trial,
             on_wait,
         ):

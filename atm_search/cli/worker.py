@@ -59,7 +59,7 @@ def worker(
     evaluator = _evaluator(console, joined, checkpoint=checkpoint, data=data, device=device)
     # Workers of one supervisor are numbered; whoever joins draws a number that nobody has.
     number = secrets.randbelow(2**31) if number is None else number
-    with trial_progress(console, joined.dense) as (on_trial, on_wait):
+    with trial_progress(console) as (on_trial, on_wait):
         outcome = work(
             console, joined, evaluator, worker=number, on_trial=on_trial, on_wait=on_wait
         )

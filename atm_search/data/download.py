@@ -7,7 +7,7 @@ import tempfile
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -52,17 +52,6 @@ IMAGENETTE: Final = FreeDataset(
     "342 MB",
 )
 FREE_DATASETS: Final = {dataset.name: dataset for dataset in (IMAGENETTE,)}
-
-
-def download_imagenette(
-    destination: Path,
-    *,
-    url: str = IMAGENETTE.url,
-    md5: str = IMAGENETTE.md5,
-    progress: Callable[[int, int], None] | None = None,
-) -> Path:
-    """Folder of Imagenette's validation images; another url may name a mirror. See `download`."""
-    return download(replace(IMAGENETTE, url=url, md5=md5), destination, progress=progress)
 
 
 def download(

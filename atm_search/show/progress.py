@@ -22,13 +22,7 @@ def progress(console: Console, description: str) -> Iterator[Step]:
         The function to tell steps done and steps in all.
     """
     if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console, transient=True) as bar:
+        with progress_bar(console, transient=True) as bar:
             task = bar.add_task(description, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
         return
@@ -41,3 +35,19 @@ def progress(console: Console, description: str) -> Iterator[Step]:
             console.print(f"{description}: {done:,} of {total:,}")
 
     yield step
+
+
+def progress_bar(console: Console, *, transient: bool = False) -> Progress:
+    """A bar with steps done and time left; nothing where there is no terminal.
+
+    Args:
+        console: where to show it.
+        transient: leave nothing behind at the end.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, transient=transient, disable=not console.is_terminal)

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from atm_search.search.dense import Dense
 from atm_search.search.trials import TrialRecord
-from atm_search.show.tables import params_text
+from atm_search.show.progress import progress_bar
+from atm_search.show.tables import params_text, saving
 
 OnTrial = Callable[[TrialRecord, int, int], None]
 OnWait = Callable[[int, int, int], None]
@@ -17,7 +16,6 @@ OnWait = Callable[[int, int, int], None]
 @contextmanager
 def trial_progress(
     console: Console,
-    dense: Dense,
     *,
     waiting: str = "Waiting for {running} trials of other workers",
 ) -> Iterator[tuple[OnTrial, OnWait]]:
@@ -25,25 +23,18 @@ def trial_progress(
 
     Args:
         console: where to show it.
-        dense: what the trials are compared with.
         waiting: stands before the bar while there is nothing to do here.
 
     Yields:
         What a worker tells of finished trials, and of waiting for other workers.
     """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("Trials", total=None)
 
         def on_trial(record: TrialRecord, done: int, total: int) -> None:
             bar.update(task, completed=done, total=total, description="Trials")
             bar.console.print(
-                f"[{done}/{total}] {trial_line(record, dense)}", markup=False, soft_wrap=True
+                f"[{done}/{total}] {trial_line(record)}", markup=False, soft_wrap=True
             )
 
         def on_wait(running: int, done: int, total: int) -> None:
@@ -53,7 +44,7 @@ def trial_progress(
         yield on_trial, on_wait
 
 
-def trial_line(record: TrialRecord, dense: Dense) -> str:
+def trial_line(record: TrialRecord) -> str:
     """What became of a trial, in one line."""
     start = f"trial {record.number}: {params_text(record.params)}"
     if record.lost:
@@ -66,5 +57,5 @@ def trial_line(record: TrialRecord, dense: Dense) -> str:
     again = "" if record.reused_from is None else f" (as trial {record.reused_from})"
     return (
         f"{start} | top-1 {measured.top1:.2f} % ({measured.delta_top1:+.2f}), "
-        f"{measured.gflops:.4f} GFLOPs ({100 * (measured.gflops / dense.gflops - 1):+.1f} %){again}"
+        f"{measured.gflops:.4f} GFLOPs ({saving(measured)}){again}"
     )

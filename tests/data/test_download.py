@@ -17,7 +17,6 @@ from atm_search.data.download import (
     IMAGENETTE,
     FreeDataset,
     download,
-    download_imagenette,
 )
 from atm_search.errors import DataError
 
@@ -99,7 +98,7 @@ def test_second_download_asks_no_server(server: Server, tmp_path: Path) -> None:
 
 
 def test_imagenette_may_come_from_a_mirror(server: Server, tmp_path: Path) -> None:
-    images = download_imagenette(tmp_path, url=server.url, md5=server.dataset().md5)
+    images = download(replace(IMAGENETTE, url=server.url, md5=server.dataset().md5), tmp_path)
     assert images == tmp_path / "imagenette2-320" / "val"
 
 
