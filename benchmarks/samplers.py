@@ -4,7 +4,7 @@
 
 A search can reach exactly the recorded configurations: they are its space. Its quality is the share
 of the hypervolume of the whole table, from the reference point that `frontier` states. Every search
-runs as a study with one worker, in memory; measuring costs nothing.
+runs as a study with one worker in an SQLite file; measuring costs nothing.
 """
 
 import argparse
@@ -12,13 +12,12 @@ import csv
 import json
 import statistics
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 import optuna
-from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 
 from atm_search.measure.measurement import Measurement
@@ -28,6 +27,7 @@ from atm_search.search.frontier import hypervolume_history
 from atm_search.search.identity import Identity
 from atm_search.search.samplers import SAMPLERS
 from atm_search.search.space import Key, Space
+from atm_search.search.store import open_store
 from atm_search.search.study import create_or_resume
 from atm_search.search.trials import Environment, TrialRecord
 from atm_search.search.worker import run
@@ -85,15 +85,6 @@ class Table:
         return history[-1]
 
 
-class Memory(InMemoryStorage):
-    """A store that nobody else sees, and whose only worker needs no heartbeat."""
-
-    heartbeat_interval = grace_period = None
-
-    def record_heartbeat(self, trial_id: int) -> None:
-        """Nobody watches."""
-
-
 @dataclass(frozen=True)
 class Replay:
     """One search."""
@@ -110,17 +101,18 @@ class Replay:
 def replay(table: Table, sampler: str, seed: int) -> Replay:
     """A search of CHECKPOINTS[-1] trials on the table."""
     started = time.perf_counter()
-    study = create_or_resume(
-        cast(RDBStorage, Memory()),
-        "replay",
-        identity=table.identity,
-        dense=lambda: table.dense,
-        budget=CHECKPOINTS[-1],
-        sampler=sampler,
-        seed=seed,
-    )
-    run(study, table.measure, environment=ENVIRONMENT)
-    records = study.records()
+    with tempfile.TemporaryDirectory() as folder:
+        study = create_or_resume(
+            open_store(str(Path(folder) / "replay.db"), create=True),
+            "replay",
+            identity=table.identity,
+            dense=lambda: table.dense,
+            budget=CHECKPOINTS[-1],
+            sampler=sampler,
+            seed=seed,
+        )
+        run(study, table.measure, environment=ENVIRONMENT)
+        records = study.records()
     history = hypervolume_history(records, table.dense)
     return Replay(
         sampler,

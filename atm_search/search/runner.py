@@ -97,7 +97,7 @@ class TrialRunner:
     def _attempt(self, trial: optuna.Trial) -> TrialRecord:
         """The trial's record; only bugs are raised, and told to the store before."""
         try:
-            with _expected_warnings(), single_thread():
+            with _expected_warnings(), single_thread(), self._study.storage.params_together():
                 params = self._study.identity.space.suggest(trial)
             return self._measured(trial, params)
         except (MeasurementError, ParameterError) as error:
@@ -169,30 +169,17 @@ class TrialRunner:
 
     def _tell(self, trial: optuna.Trial, record: TrialRecord) -> bool:
         """Store how a trial ended; False if others have ended it meanwhile, taking us for dead."""
-        values = None
-        if record.measurement is not None:
+        values, constraints = None, {}
+        if record.state == TrialState.COMPLETE and record.measurement is not None:
             values = record.measurement.top1, record.measurement.gflops
-        try:
-            trial.set_user_attr(ATTRIBUTE, record.to_dict())
-            self._constrain(trial, record)
-            self._study.optuna.tell(trial, values, state=record.state)
-        except (UpdateFinishedTrialError, ValueError):
-            if self._study.storage.get_trial(trial._trial_id).state.is_finished():
-                return False
-            raise
-        return True
-
-    def _constrain(self, trial: optuna.Trial, record: TrialRecord) -> None:
-        """Tell the sampler how far a finished trial is from its limits.
-
-        Last of all: what is set stays, also in the copy of a trial whose worker died.
-        """
-        if record.state != TrialState.COMPLETE or record.measurement is None:
-            return
-        violations = self._study.identity.constraints.violations(record.measurement)
-        with _expected_warnings():
-            for name, excess in violations.items():
-                trial.set_constraint(name, excess)
+            constraints = self._study.identity.constraints.violations(record.measurement)
+        return self._study.storage.end_trial(
+            trial._trial_id,
+            record.state,
+            values,
+            user_attrs={ATTRIBUTE: record.to_dict()},
+            constraints=constraints,
+        )
 
     def _queue(self, params: Mapping[str, Any]) -> None:
         if params:
@@ -213,6 +200,4 @@ def _expected_warnings() -> Iterator[None]:
         # We keep the heartbeat ourselves, and refuse queued values off the grid.
         warnings.filterwarnings("ignore", message="Heartbeat of storage")
         warnings.filterwarnings("ignore", message="Fixed parameter")
-        # The copy of a dead worker's trial may have them, of the same configuration.
-        warnings.filterwarnings("ignore", message="The constraint value is ignored")
         yield

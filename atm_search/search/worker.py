@@ -106,10 +106,13 @@ def _loop(
     sweeper = Sweeper(study, history)
     ended: TrialRecord | None = None
     failures = 0
+    budget, look_again = 0, 0.0
     while True:
         sweeper.sweep()
         history.refresh()
-        done, running, budget = history.done, len(history.running), study.plan.budget
+        done, running = history.done, len(history.running)
+        if done >= budget or time.monotonic() >= look_again:  # any start may have raised it
+            budget, look_again = study.plan.budget, time.monotonic() + POLL_S
         if ended is not None:
             failures = _failures(failures, ended)
             if on_trial is not None:
