@@ -99,6 +99,7 @@ def _evaluator(
         images=hints.get("images", identity.images),
         skip_corrupt=hints.get("skip_corrupt", False),
         batch_size=identity.protocol["batch_size"],
+        dtype=identity.protocol["dtype"],
     )
     differences = identity.differences(replace(identity, **measured_on(evaluator)))
     if differences:
