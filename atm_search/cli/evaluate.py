@@ -117,8 +117,8 @@ def _of_options(
     device: str,
 ) -> _Wanted:
     """What the command line alone asks for; method None is the dense model."""
-    from atm_search.merging.registry import build
     from atm_search.measure.precision import AUTO, loaded_as
+    from atm_search.merging.registry import build
     from atm_search.models.zoo import DEMO, load_model
 
     dtype = AUTO if dtype is None else dtype
@@ -148,9 +148,7 @@ def _of_file(config: Path, *, dtype: str | None, checkpoint: Path | None, device
     dtype = file.protocol.dtype if dtype is None else dtype
     folder = Path(file.data.source)
     return _Wanted(
-        load_configured_model(
-            file, checkpoint=checkpoint, device=device, dtype=loaded_as(dtype)
-        ),
+        load_configured_model(file, checkpoint=checkpoint, device=device, dtype=loaded_as(dtype)),
         file.build_method(),
         dtype,
         data=folder if folder.is_dir() else None,

@@ -69,7 +69,7 @@ def write(file: BinaryIO, num_files: int, decode: Decode) -> None:
             if shutil.disk_usage(file.fileno()).free < num_files * image.nbytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # sooner than late
         file.write(image.data)
-        checksums.append(zlib.crc32(image))
+        checksums.append(zlib.crc32(image.data))
 
     decoded = decode(store)
     seal(
@@ -107,7 +107,7 @@ def _checker(path: Path, pixels: Pixels, checksums: Sequence[int]) -> Callable[[
         for number in range(start, min(end, len(pixels))):
             if checked[number]:
                 continue
-            if zlib.crc32(pixels[number]) != checksums[number]:
+            if zlib.crc32(pixels[number].data) != checksums[number]:
                 path.unlink(missing_ok=True)
                 raise DataError(
                     f"Image {number} in the cache is not what was written there: the disk may be "

@@ -64,7 +64,7 @@ def automatic(
 
 
 def loaded_as(dtype: str) -> str:
-    """The dtype to load a model in so that it can be measured in another: auto begins in float32."""
+    """The dtype to load a model in: `automatic` begins in float32."""
     return "float32" if dtype == AUTO else dtype
 
 
@@ -74,8 +74,8 @@ def has_bfloat16(device: torch.device) -> bool:
     CPUs have instructions for it in AMX or AVX-512; others only convert, which costs time.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        # Without underscore only in newer versions of torch than the oldest that we support.
+        # Not of the public interface, which the oldest torch that we support lacks.
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False

@@ -70,7 +70,7 @@ def _read(path: Path) -> Tensors | None:
     if sealed is None:
         return None
     facts, payload = sealed
-    if zlib.crc32(payload) != facts["checksum"]:
+    if zlib.crc32(payload.data) != facts["checksum"]:
         return None
     tensors: Tensors = load(payload.tobytes())
     return tensors
