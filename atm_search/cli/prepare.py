@@ -1,5 +1,6 @@
 """What `start`, `worker` and `evaluate` do alike."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,12 @@ def prepare(
 
     A `dtype` of auto may give it another model than the one here, which is then in float32.
     """
-    cache = Cache(cache_directory(), lambda note: console.print(f"Note: {note}", soft_wrap=True))
+
+    @functools.cache  # the same trouble comes with every entry; one line of it is enough
+    def note(trouble: str) -> None:
+        console.print(f"Note: {trouble}", markup=False, soft_wrap=True)
+
+    cache = Cache(cache_directory(), note)
     batch_size = BATCH_SIZE if batch_size is None else batch_size
     with progress(console, "Reading images") as step:
         shard = open_shard(

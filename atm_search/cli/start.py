@@ -55,6 +55,9 @@ Workers = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Makes a search repeatable.")]
 
+METHOD = "atm"
+"""What is searched unless the file or the command line names another method."""
+
 
 def start(
     file: File = None,
@@ -122,12 +125,14 @@ def start(
 
 def _wanted(file: Path | None, **given: Any) -> "StudyFile":
     """What the file and the command line ask for; what can be refused before work begins, is."""
+    from atm_search.merging.registry import method_class
     from atm_search.search.samplers import resolve
     from atm_search.search.study_file import StudyFile
 
     wanted = (StudyFile() if file is None else StudyFile.read(file)).over(**given)
     resolve(wanted.sampler or "auto", 1 if wanted.trials is None else wanted.trials)
     wanted.limits()
+    method_class(wanted.method or METHOD)
     return wanted
 
 
@@ -337,7 +342,7 @@ def _identity(evaluator: "Evaluator", wanted: "StudyFile") -> "Identity":
     from atm_search.merging.registry import method_class
     from atm_search.search.identity import Identity
 
-    method = wanted.method or "atm"
+    method = wanted.method or METHOD
     searched = method_class(method)
     return Identity(
         **measured_on(evaluator),

@@ -35,7 +35,12 @@ def transform(image):
     return np.asarray(image.resize((8, 8))).transpose(2, 0, 1)
 
 shard = read_folder(
-    Path(root), transform=transform, num_classes=3, cache=Cache(Path(directory), print)
+    Path(root),
+    transform=transform,
+    num_classes=3,
+    skip_corrupt=True,
+    cache=Cache(Path(directory), print),
+    transform_name="8",
 )
 print(shard.digest, int(shard.images.sum()))
 """
