@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from atm_search.measure.evaluator import Evaluator
+    from atm_search.models.zoo import LoadedModel
     from atm_search.search.identity import Identity
+    from atm_search.search.space import Space
     from atm_search.search.start_points import StartPoints
     from atm_search.search.study import Study
     from atm_search.search.study_file import StudyFile
@@ -176,6 +178,7 @@ def _evaluator(
         device=device,
         dtype=loaded_as(dtype),
     )
+    wanted.budget(_space(loaded, wanted))  # refuses what it has to before the work begins
     return prepare(
         console,
         loaded,
@@ -343,11 +346,17 @@ def _identity(evaluator: "Evaluator", wanted: "StudyFile") -> "Identity":
     from atm_search.search.identity import Identity
 
     method = wanted.method or METHOD
-    searched = method_class(method)
     return Identity(
         **measured_on(evaluator),
         method=method,
-        fixed_params=searched.defaults() | {"prop_attn": evaluator.model.prop_attn},
-        space=wanted.ranges(searched.space(evaluator.model.depth)),
+        fixed_params=method_class(method).defaults() | {"prop_attn": evaluator.model.prop_attn},
+        space=_space(evaluator.model, wanted),
         constraints=wanted.limits(),
     )
+
+
+def _space(model: "LoadedModel", wanted: "StudyFile") -> "Space":
+    """What is searched: the method's own ranges in this model, as far as the file leaves them."""
+    from atm_search.merging.registry import method_class
+
+    return wanted.ranges(method_class(wanted.method or METHOD).space(model.depth))
