@@ -42,7 +42,8 @@ BatchSize = Annotated[
     typer.Option("--batch-size", help="ATM merges by the mean over a batch. Default: 100."),
 ]
 Dtype = Annotated[
-    str | None, typer.Option("--dtype", help="float32 (default), bfloat16 or float16.")
+    str | None,
+    typer.Option("--dtype", help="float32, bfloat16, float16 or auto (default: what suits here)."),
 ]
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1 ...; auto is a GPU if there is one.")

@@ -1,11 +1,14 @@
 """What `start`, `worker` and `evaluate` do alike."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from atm_search.data.cache import Cache, cache_directory
 from atm_search.measure.evaluator import Answers, Evaluator
+from atm_search.measure.precision import AUTO, automatic
 from atm_search.measure.setup import BATCH_SIZE, open_shard
 from atm_search.models.zoo import LoadedModel
 from atm_search.show.progress import progress
@@ -25,13 +28,30 @@ def prepare(
     images: int | None,
     skip_corrupt: bool,
     batch_size: int | None,
+    dtype: str,
 ) -> Evaluator:
-    """An evaluator with its images read, saying on the console what it works with."""
+    """An evaluator with its images read, saying on the console what it works with.
+
+    A `dtype` of auto may give it another model than the one here, which is then in float32.
+    """
+
+    @functools.cache  # the same trouble comes with every entry; one line of it is enough
+    def note(trouble: str) -> None:
+        console.print(f"Note: {trouble}", markup=False, soft_wrap=True)
+
+    cache = Cache(cache_directory(), note)
+    batch_size = BATCH_SIZE if batch_size is None else batch_size
     with progress(console, "Reading images") as step:
         shard = open_shard(
-            model, data=data, images=images, skip_corrupt=skip_corrupt, progress=step
+            model, data=data, images=images, skip_corrupt=skip_corrupt, progress=step, cache=cache
         )
-    evaluator = Evaluator(model, shard, batch_size=BATCH_SIZE if batch_size is None else batch_size)
+    reason = None
+    if dtype == AUTO:
+        with progress(console, "Choosing the precision") as step:
+            model, reason = automatic(
+                model, shard, batch_size=batch_size, cache=cache, on_batch=step
+            )
+    evaluator = Evaluator(model, shard, batch_size=batch_size, cache=cache)
     console.print(
         f"Model    {model.name}, weights {model.weights_digest[:8]} ({model.weights_source})\n"
         f"Images   {len(shard):,}, shard {shard.digest[:8]} ({shard.source})\n"
@@ -39,6 +59,8 @@ def prepare(
         f"crop {model.preprocessing.crop_pct:g}",
         soft_wrap=True,
     )
+    if reason is not None:
+        console.print(f"Dtype    {reason}", soft_wrap=True)
     if shard.skipped:
         console.print(f"Skipped  {len(shard.skipped):,} corrupt images, first {shard.skipped[0]}")
     return evaluator

@@ -1,5 +1,6 @@
 """Load a ViT by name, with its weights from wherever they are and its own preprocessing."""
 
+import copy
 import difflib
 import os
 from dataclasses import dataclass, replace
@@ -91,6 +92,14 @@ class LoadedModel:
     def dtype_name(self) -> str:
         """The same by name, such as float32."""
         return str(self.dtype).removeprefix("torch.")
+
+    def in_dtype(self, name: str) -> "LoadedModel":
+        """The same model in another dtype, sharing no weights with this one.
+
+        Raises:
+            ParameterError: there is no such dtype.
+        """
+        return replace(self, network=copy.deepcopy(self.network).to(_dtype(name)))
 
     @property
     def _weight(self) -> Tensor:

@@ -16,6 +16,8 @@ OnWait = Callable[[int, int, int], None]
 @contextmanager
 def trial_progress(
     console: Console,
+    done: int,
+    total: int,
     *,
     waiting: str = "Waiting for {running} trials of other workers",
 ) -> Iterator[tuple[OnTrial, OnWait]]:
@@ -23,13 +25,15 @@ def trial_progress(
 
     Args:
         console: where to show it.
+        done: finished trials of the study at the beginning.
+        total: trials in all.
         waiting: stands before the bar while there is nothing to do here.
 
     Yields:
         What a worker tells of finished trials, and of waiting for other workers.
     """
     with progress_bar(console) as bar:
-        task = bar.add_task("Trials", total=None)
+        task = bar.add_task("Trials", completed=done, total=total)
 
         def on_trial(record: TrialRecord, done: int, total: int) -> None:
             bar.update(task, completed=done, total=total, description="Trials")

@@ -125,6 +125,43 @@ def test_evaluate_prints_all_that_is_promised(cli: Cli, model: list[object]) -> 
     assert json.loads(cli.out)["tokens_per_layer"][0] == 93  # 101 tokens, 8 of them merged
 
 
+def test_a_study_keeps_its_precision_when_nobody_says(cli: Cli, model: list[object]) -> None:
+    """Also where another would be chosen now: on another machine, or after a change of mind."""
+    search = ["start", *model, "--sampler", "random", "--trials"]
+    assert cli(*search, 1, "--dtype", "float16") == 0
+    assert "Dtype" not in cli.err
+    assert cli(*search, 2) == 0
+    assert "batch size 100, float16, cpu" in cli.err
+    assert cli(*search, 2, "--dtype", "auto") == 0
+    assert cli("worker") == 0
+    assert cli(*search, 1, "--study", "new") == 0
+    chosen = re.search(r"^Dtype    (b?float\d+), because", cli.err, flags=re.MULTILINE)
+    assert chosen is not None
+    assert f"batch size 100, {chosen[1]}, cpu" in cli.err
+    assert cli(*search, 2, "--study", "new") == 0
+    assert f"batch size 100, {chosen[1]}, cpu" in cli.err
+
+
+def test_figures_are_the_same_without_a_cache_with_a_new_one_and_from_it(
+    cli: Cli, model: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def figures() -> dict[str, object]:
+        point = ["--tau0", 0.95, "--alpha", 0.05, "--tau-min", 0.5, "--split", 3]
+        assert cli("evaluate", *model, *point, "--json") == 0
+        timed = ("seconds", "images_per_second")
+        return {name: v for name, v in json.loads(cli.out).items() if name not in timed}
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ATM_SEARCH_CACHE", str(tmp_path / "file" / "cache"))
+    plain = figures()
+    assert cli.err.count("Nothing is kept in the cache") == 1
+    monkeypatch.setenv("ATM_SEARCH_CACHE", str(tmp_path / "cache"))
+    assert figures() == plain
+    assert "Nothing is kept" not in cli.err
+    monkeypatch.setattr("atm_search.data.folder.decode", lambda *_, **__: pytest.fail("decoded"))
+    assert figures() == plain
+
+
 def test_a_study_file_describes_a_search_and_the_command_line_wins(
     cli: Cli, tiny_checkpoint: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -178,7 +215,7 @@ def test_start_points_off_the_grid_leave_no_store(
 
 def test_a_study_of_another_kind_is_refused_and_left_alone(cli: Cli, model: list[object]) -> None:
     search = ["start", *model, "--sampler", "random", "--seed", 0, "--trials", 2]
-    assert cli(*search) == 0
+    assert cli(*search, "--dtype", "float32") == 0
     before = content("atm-search.db")
     assert cli(*search, "--batch-size", 7) == 2
     assert "made with batch_size 100, you gave 7" in cli.err

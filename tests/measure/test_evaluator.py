@@ -105,6 +105,23 @@ def test_outputs_that_are_not_finite_are_no_measurement(
         Evaluator(model, tiny_shard, batch_size=16).measure(SOME)
 
 
+@pytest.mark.parametrize(("fits", "advice"), [(5, "4 would: use --batch-size 4"), (0, "not even")])
+def test_a_batch_that_does_not_fit_in_memory_is_refused_with_one_that_does(
+    tiny_checkpoint: Path, tiny_shard: Shard, fits: int, advice: str
+) -> None:
+    """A module in the network gives out, as the allocator of a GPU does."""
+    model = load_model("test_vit", checkpoint=tiny_checkpoint, device="cpu")
+
+    def allocate(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if len(inputs[0]) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    model.network.blocks[2].mlp.register_forward_pre_hook(allocate)
+    evaluator = Evaluator(model, tiny_shard, batch_size=16)
+    with pytest.raises(MeasurementError, match=f"A batch of 16 images does not fit .* {advice}"):
+        evaluator.measure(SOME)
+
+
 def test_wrong_requests_are_refused(
     evaluator: Evaluator, tiny_model: LoadedModel, tiny_shard: Shard
 ) -> None:
