@@ -23,6 +23,7 @@ from typing import Any
 
 import timm
 import torch
+from safetensors.torch import load_file
 from timm.data import ImageDataset, create_transform, resolve_model_data_config
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
@@ -106,7 +107,7 @@ def merge_tokens(
     x: Tensor, size: Tensor | None, metric: Tensor, rule: AtmRule | TomeRule, block: int
 ) -> tuple[Tensor, Tensor | None]:
     """x [B, N, C] and sizes [B, N, 1] after merging; the class token stands first and stays."""
-    batch, tokens, dim = x.shape
+    batch, tokens, _ = x.shape
     if tokens < 3:
         return x, size
     metric = metric / metric.norm(dim=-1, keepdim=True)
@@ -167,15 +168,18 @@ def multiply_adds(model: VisionTransformer, state: dict[str, Any]) -> int:
     return total
 
 
-def load(name: str, checkpoint: Path | None, dtype: torch.dtype) -> VisionTransformer:
-    """timm's model in evaluation mode."""
-    overlay = {"file": str(checkpoint)} if checkpoint else None
-    model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+def load(
+    name: str, checkpoint: Path | None, dtype: torch.dtype, num_classes: int | None = None
+) -> VisionTransformer:
+    """timm's model in evaluation mode, with the weights of its hub unless given."""
+    model = timm.create_model(name, pretrained=checkpoint is None, num_classes=num_classes)
+    if checkpoint is not None:
+        model.load_state_dict(load_file(checkpoint))
     return model.eval().to(dtype=dtype)
 
 
 def load_data(
-    model: nn.Module, data: Path, names: Sequence[str] | None, batch_size: int
+    model: nn.Module, data: Path, names: Sequence[str] | None, batch_size: int, workers: int
 ) -> DataLoader[Any]:
     """A folder of classes, in sorted order or in that of the names (relative to the folder)."""
     transform = create_transform(**resolve_model_data_config(model), is_training=False)
@@ -183,7 +187,7 @@ def load_data(
     if names is not None:
         place = {name: index for index, name in enumerate(dataset.filenames())}
         dataset = Subset(dataset, [place[name] for name in names])
-    return DataLoader(dataset, batch_size=batch_size, num_workers=os.cpu_count() or 1)
+    return DataLoader(dataset, batch_size=batch_size, num_workers=workers)
 
 
 def evaluate(model: VisionTransformer, state: dict[str, Any], loader: DataLoader[Any]) -> Trial:
@@ -225,13 +229,15 @@ def main() -> None:
     """Print one trial as JSON."""
     options = _parser().parse_args()
     names = options.names.read_text().splitlines() if options.names else None
-    model = load(options.model, options.checkpoint, getattr(torch, options.dtype))
+    dtype = getattr(torch, options.dtype)
+    model = load(options.model, options.checkpoint, dtype, options.num_classes)
     if options.r is not None:
         rule: AtmRule | TomeRule = TomeRule(options.r)
     else:
         rule = AtmRule(options.tau0, options.alpha, options.tau_min, options.split)
     state = patch(model, rule)
-    trial = evaluate(model, state, load_data(model, options.data, names, options.batch_size))
+    loader = load_data(model, options.data, names, options.batch_size, options.workers)
+    trial = evaluate(model, state, loader)
     facts = asdict(trial) | {"batch_size": options.batch_size, "dtype": options.dtype}
     text = json.dumps({"trial": facts, "rule": asdict(rule), "machine": machine()}, indent=1)
     print(text)
@@ -247,6 +253,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", type=Path, help="a .safetensors file; else timm's hub")
     parser.add_argument("--data", type=Path, required=True, help="a folder per class")
     parser.add_argument("--names", type=Path, help="images of the folder, one a line, in order")
+    parser.add_argument("--num-classes", type=int, help="of the checkpoint, if not the model's")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="of the loader")
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--r", type=int, help="ToMe with r pairs per block, instead of ATM")
