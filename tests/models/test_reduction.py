@@ -65,6 +65,17 @@ def test_a_method_that_does_nothing_leaves_the_logits_as_timm_has_them(network: 
         assert torch.equal(run(network, NOTHING, x).logits, network(x))
 
 
+def test_unfused_attention_is_what_timm_has_and_merges_alike(network: nn.Module) -> None:
+    x = images(network)
+    with torch.inference_mode():
+        fused = run(network, MUCH, x)
+        for block in network.blocks:
+            block.attn.fused_attn = False
+        assert torch.equal(run(network, NOTHING, x).logits, network(x))
+        unfused = run(network, MUCH, x)
+    torch.testing.assert_close(unfused.logits, fused.logits, rtol=1e-4, atol=1e-4)
+
+
 def test_dropping_all_but_prefix_tokens_in_the_last_block_is_lossless(network: nn.Module) -> None:
     x = images(network)
     with torch.inference_mode():
