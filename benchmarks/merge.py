@@ -31,7 +31,7 @@ from atm_search.measure.setup import open_shard
 from atm_search.merging.atm import Atm
 from atm_search.merging.method import Method
 from atm_search.merging.tome import Tome
-from atm_search.models.allocator import keep_freed_memory
+from atm_search.models.cpu import keep_freed_memory
 from atm_search.models.reduction import run
 from atm_search.models.zoo import LoadedModel, load_model
 

@@ -5,7 +5,8 @@
 The same model, images, order and batches; in float32 top-1 and GFLOPs must agree, or it ends with
 an error. Naive runs in a process of its own, in float32, and its clock starts when the model is
 loaded. Ours is what a further trial of a study costs: decoding the images and measuring the dense
-model happen once per study and are stated beside it. Rounds take turns.
+model happen once per study and are stated beside it; what makes any ViT faster on a CPU
+(`atm_search/models/cpu.py`) is switched on. Rounds take turns.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from atm_search.data.shard import Shard
 from atm_search.measure.evaluator import Evaluator
 from atm_search.measure.setup import open_shard
 from atm_search.merging.atm import Atm
+from atm_search.models.cpu import choose_attention, keep_freed_memory
 from atm_search.models.reduction import run
 from atm_search.models.zoo import LoadedModel, load_model
 
@@ -35,9 +37,11 @@ def main() -> None:
     method = Atm(
         tau0=options.tau0, alpha=options.alpha, tau_min=options.tau_min, split_depth=options.split
     )
+    keep_freed_memory()
     sides = []
     for dtype in options.dtype:
         model = load_model(options.model, checkpoint=options.checkpoint, device="cpu", dtype=dtype)
+        choose_attention(model.network)
         started = time.perf_counter()
         shard = open_shard(model, data=options.data, images=options.images)
         opened = time.perf_counter()

@@ -162,7 +162,7 @@ def _weigh(attn: Attention, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None
         )
     scores = (q * attn.scale) @ k.transpose(-2, -1)
     if bias is not None:
-        scores = scores + bias
+        scores += bias
     weighed: Tensor = attn.attn_drop(scores.softmax(dim=-1)) @ v
     return weighed
 
