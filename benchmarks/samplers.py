@@ -67,7 +67,7 @@ class Table:
         numbers = ({name: float(value) for name, value in row.items()} for row in rows)
         return cls(identity, dense, {space.key(row): _measurement(row, dense) for row in numbers})
 
-    def measure(self, method: Method) -> Measurement:
+    def measure(self, method: Method, race: object = None) -> Measurement:
         """The recorded measurement."""
         return self.measurements[self.identity.space.key(method.params())]
 

@@ -40,6 +40,23 @@ MaxGflops = Annotated[
     float | None,
     typer.Option("--max-gflops", help="Look for configurations that cost no more GFLOPs."),
 ]
+NoRacing = Annotated[
+    bool, typer.Option("--no-racing", help="Measure every configuration on all images.")
+]
+RaceOn = Annotated[
+    str | None,
+    typer.Option("--race-on", help="Stop a trial that is dominated in top1 (default), kl, or off."),
+]
+Delta = Annotated[
+    float | None,
+    typer.Option("--delta", help="Probability of stopping one that is not. Default: 0.05."),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        "--margin", help="Stop what is ahead by less: points of top-1, or % of KL. Default: 0."
+    ),
+]
 Enqueue = Annotated[
     Path | None, typer.Option("--enqueue", help="A YAML list of configurations to measure first.")
 ]
@@ -65,6 +82,10 @@ def start(
     workers: Workers = None,
     max_drop: MaxDrop = None,
     max_gflops: MaxGflops = None,
+    no_racing: NoRacing = False,
+    race_on: RaceOn = None,
+    delta: Delta = None,
+    margin: Margin = None,
     enqueue: Enqueue = None,
     storage: options.Storage = None,
     study: options.Study = None,
@@ -79,6 +100,7 @@ def start(
     Example: atm-search start --model deit_b --data imagenet/val --trials 500
     """
     from atm_search.cli.prepare import measure_dense, prepare, work
+    from atm_search.cli.racing import race_changes
     from atm_search.cli.workers import worker_commands, worker_count
     from atm_search.models.zoo import DEMO, load_model
     from atm_search.search.address import parse
@@ -91,7 +113,7 @@ def start(
     from atm_search.search.supervisor import supervise
     from atm_search.show.consoles import log_console, result_console
     from atm_search.show.frontier import frontier_summary, frontier_table
-    from atm_search.show.trials import trial_progress
+    from atm_search.show.trials import racing_text, trial_progress
 
     address = options.storage_address(storage)
     parse(address)
@@ -116,6 +138,7 @@ def start(
     )
     resolve(wanted.sampler or "auto", 1 if wanted.trials is None else wanted.trials)
     wanted.limits()
+    racing = race_changes(no_racing=no_racing, race_on=race_on, delta=delta, margin=margin)
     points = wanted.start_points() if enqueue is None else StartPoints.read(enqueue)
     checkpoint = None if wanted.checkpoint is None else Path(wanted.checkpoint)
     data = None if wanted.data is None else Path(wanted.data)
@@ -157,6 +180,7 @@ def start(
         sampler=wanted.sampler,
         seed=wanted.seed,
         step=wanted.step,
+        racing=racing,
         hints={
             "weights": loaded.weights_source,
             "data": evaluator.shard.source,
@@ -167,7 +191,8 @@ def start(
     console.print(
         f"Study    {begun.name}, {begun.plan.budget} trials, sampler "
         f"{resolve(begun.plan.sampler, begun.plan.budget)}, seed {begun.plan.seed}\n"
-        f"Dense    top-1 {begun.dense.top1:.2f} %, {begun.dense.gflops:.4f} GFLOPs"
+        f"Dense    top-1 {begun.dense.top1:.2f} %, {begun.dense.gflops:.4f} GFLOPs\n"
+        f"Racing   {racing_text(begun.plan.racing)}"
     )
     if queued := queue(begun, first):
         console.print(f"Queued   {queued} start points")
