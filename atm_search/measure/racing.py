@@ -11,11 +11,12 @@ stakes. That is a non-negative supermartingale, and by Ville's inequality the pr
 for. The stakes (aGRAPA) follow the mean and variance seen so far and decide only how fast a bad
 configuration is found out.
 
-What it rests on. The rival is chosen by cost, after the first round, before any score is compared;
-its cost has to be no higher on every batch seen so far, on the very same images. The order of a
-shard is random by classes: every prefix has each class about equally often. For a shard of one
-round of classes that is a random order; beyond, class means cancel, which makes sums vary less
-than the bound allows for, not more.
+What it rests on. The rival is chosen by cost, after the first batch, before any score is compared;
+it has to be clearly cheaper there, and no dearer on any later batch, on the very same images. Cost
+varies little and pairs vary together, so that is taken for granted and is no part of delta. The
+order of a shard is random by classes: every prefix has each class about equally often. With one
+image per class that is a random order, and the bound is exact; with more, differences between
+classes cancel sooner, so sums vary less than in a random order, not more (argued, not proved).
 
 Sources: Ville 1939; Waudby-Smith and Ramdas, "Confidence sequences for sampling without
 replacement", NeurIPS 2020, and "Estimating means of bounded random variables by betting", JRSS B
@@ -36,6 +37,10 @@ from atm_search.measure.outcomes import NONE, Outcomes
 SCORES = ("top1", "kl", "off")
 CLIP = 4.0
 """KL counts up to this many times its rival's mean: few images have most of it."""
+
+CHEAPER = 0.005
+"""Share by which a rival costs less in the first batch: the difference between two configurations
+varies by some 0.4 % of the cost from batch to batch."""
 
 PRIOR_IMAGES, PRIOR_MEAN, PRIOR_VARIANCE = 50, -0.01, 0.02
 """What the gambler has seen before the first image; neighbours differ in 2 % of hits."""
@@ -124,8 +129,9 @@ class Race:
         return self.stopped_by is None
 
     def _chosen(self, gflops: float) -> "_Duel | None":
-        """A duel with the best of those that cost no more in the first batch."""
-        cheaper = [rival for rival in self._rivals if rival.outcomes.gflops[0] <= gflops]
+        """A duel with the best of those that cost less in the first batch, by enough to last."""
+        limit = gflops * (1.0 - CHEAPER)
+        cheaper = [rival for rival in self._rivals if rival.outcomes.gflops[0] <= limit]
         if not cheaper:
             return None
         if self.rules.on == "kl":

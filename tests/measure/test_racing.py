@@ -20,6 +20,11 @@ def outcomes(
     return Outcomes.of(hits, per_image, [gflops] * (len(hits) // BATCH))
 
 
+def cheaper(hits: Bools, *, kl: float | NDArray[np.float64] = 0.01) -> Outcomes:
+    """Outcomes of a rival."""
+    return outcomes(hits, gflops=0.9, kl=kl)
+
+
 def went(ours: Outcomes, *rivals: Outcomes, rules: RaceRules | None = None) -> Race:
     """The race of a configuration, run to its end."""
     race = Race([Rival(number, rival) for number, rival in enumerate(rivals)], rules)
@@ -43,7 +48,7 @@ def pair(rng: np.random.Generator, *, lost: int, gained: int) -> tuple[Bools, Bo
 
 def test_a_much_worse_configuration_stops_early_and_says_by_whom() -> None:
     ours, theirs = pair(np.random.default_rng(0), lost=60, gained=2)
-    race = went(outcomes(ours), outcomes(theirs))
+    race = went(outcomes(ours), cheaper(theirs))
     assert race.stopped_by == 0
     assert len(race.outcomes) <= IMAGES // 2
     assert len(race.outcomes) % BATCH == 0
@@ -59,7 +64,7 @@ def test_a_configuration_that_is_just_not_dominated_is_stopped_in_delta_of_all_o
     orders, stopped = 1000, 0
     for _ in range(orders):
         ours, theirs = pair(rng, lost=lost, gained=gained)
-        stopped += went(outcomes(ours), outcomes(theirs)).stopped_by is not None
+        stopped += went(outcomes(ours), cheaper(theirs)).stopped_by is not None
     assert stopped <= orders * DELTA + 3 * (orders * DELTA * (1 - DELTA)) ** 0.5
 
 
@@ -78,7 +83,7 @@ def test_the_bound_holds_for_any_population_at_every_single_number() -> None:
 def test_half_of_the_images_are_enough_for_a_clear_gap() -> None:
     rng = np.random.default_rng(3)
     seen = [
-        len(went(outcomes(ours), outcomes(theirs)).outcomes)
+        len(went(outcomes(ours), cheaper(theirs)).outcomes)
         for ours, theirs in (pair(rng, lost=24, gained=4) for _ in range(100))
     ]
     assert np.mean(seen) < IMAGES / 2
@@ -102,7 +107,7 @@ def test_what_can_no_more_be_reached_stops_with_certainty() -> None:
     theirs[:BATCH] = False
     ours = theirs.copy()
     ours[BATCH] = False
-    race = went(outcomes(ours), outcomes(theirs), rules=RaceRules(delta=1e-9))
+    race = went(outcomes(ours), cheaper(theirs), rules=RaceRules(delta=1e-9))
     assert race.stopped_by == 0
     assert len(race.outcomes) == BATCH  # as good as the rival is dominated too
 
@@ -110,14 +115,15 @@ def test_what_can_no_more_be_reached_stops_with_certainty() -> None:
 def test_a_dearer_point_stops_nobody_and_of_cheaper_ones_the_best_does() -> None:
     ours, theirs = pair(np.random.default_rng(0), lost=60, gained=0)
     worse = theirs & (np.arange(IMAGES) % 40 != 0)
-    assert went(outcomes(ours, gflops=0.9), outcomes(theirs)).stopped_by is None
-    cheaper = [outcomes(worse, gflops=0.5), outcomes(theirs, gflops=0.9), outcomes(theirs)]
-    assert went(outcomes(ours, gflops=0.95), *cheaper).stopped_by == 1
+    for cost in (0.8, 0.9, 0.902):  # less, the same, and more by too little to be sure of it
+        assert went(outcomes(ours, gflops=cost), cheaper(theirs)).stopped_by is None
+    rivals = [outcomes(worse, gflops=0.5), cheaper(theirs), outcomes(theirs)]
+    assert went(outcomes(ours, gflops=0.95), *rivals).stopped_by == 1
 
 
 def test_a_rival_that_turns_out_dearer_stops_nobody() -> None:
     ours, theirs = pair(np.random.default_rng(0), lost=24, gained=0)
-    costs = np.linspace(0.9, 1.1, IMAGES // BATCH)
+    costs = np.linspace(0.9, 0.99, IMAGES // BATCH)
     assert went(outcomes(ours), Outcomes.of(theirs, theirs * 0.0, costs)).stopped_by == 0
     costs[1] = 1.2
     assert went(outcomes(ours), Outcomes.of(theirs, theirs * 0.0, costs)).stopped_by is None
@@ -129,19 +135,19 @@ def test_a_race_on_kl_stops_what_is_further_from_the_dense_model() -> None:
     theirs = rng.lognormal(-5, 1.5, IMAGES)
     further = outcomes(hits, kl=theirs * rng.lognormal(0.8, 0.3, IMAGES))
     rules = RaceRules("kl")
-    assert went(further, outcomes(hits, kl=theirs), rules=rules).stopped_by == 0
+    assert went(further, cheaper(hits, kl=theirs), rules=rules).stopped_by == 0
     assert (
-        went(outcomes(hits, kl=theirs * 0.9), outcomes(hits, kl=theirs), rules=rules).stopped_by
+        went(outcomes(hits, kl=theirs * 0.9), cheaper(hits, kl=theirs), rules=rules).stopped_by
         is None
     )
-    assert went(further, outcomes(hits, kl=theirs), rules=RaceRules("off")).stopped_by is None
+    assert went(further, cheaper(hits, kl=theirs), rules=RaceRules("off")).stopped_by is None
 
 
 def test_a_margin_stops_what_is_ahead_by_less() -> None:
     ours, theirs = pair(np.random.default_rng(0), lost=10, gained=12)
-    assert went(outcomes(ours), outcomes(theirs)).stopped_by is None
+    assert went(outcomes(ours), cheaper(theirs)).stopped_by is None
     wide = RaceRules(margin=5.0)
-    assert went(outcomes(ours), outcomes(theirs), rules=wide).stopped_by == 0
+    assert went(outcomes(ours), cheaper(theirs), rules=wide).stopped_by == 0
 
 
 @pytest.mark.parametrize(
