@@ -10,11 +10,13 @@ from atm_search.data.cache import Cache, cache_directory
 from atm_search.measure.evaluator import Answers, Evaluator
 from atm_search.measure.precision import AUTO, automatic
 from atm_search.measure.setup import BATCH_SIZE, open_shard
+from atm_search.models.reduction import reads_prefix_only
 from atm_search.models.zoo import LoadedModel
 from atm_search.show.progress import progress
 
 if TYPE_CHECKING:
     from atm_search.measure.measurement import Measurement
+    from atm_search.measure.racing import Race
     from atm_search.merging.method import Method
     from atm_search.search.study import Study
     from atm_search.search.worker import OnTrial, OnWait, Outcome
@@ -80,6 +82,8 @@ def measured_on(evaluator: Evaluator) -> dict[str, Any]:
         "weights_digest": model.weights_digest,
         "shard_digest": evaluator.shard.digest,
         "images": len(evaluator.shard),
+        "depth": model.depth,
+        "prefix_only_head": reads_prefix_only(model.network),
         "protocol": {
             "batch_size": evaluator.batch_size,
             "dtype": model.dtype_name,
@@ -102,9 +106,9 @@ def work(
     from atm_search.search.trials import Environment
     from atm_search.search.worker import run
 
-    def measure(method: "Method") -> "Measurement":
+    def measure(method: "Method", race: "Race") -> "Measurement":
         measure_dense(console, evaluator)
-        return evaluator.measure(method)
+        return evaluator.measure(method, race=race)
 
     model = evaluator.model
     return run(

@@ -48,6 +48,23 @@ MaxGflops = Annotated[
     float | None,
     typer.Option("--max-gflops", help="Look for configurations that cost no more GFLOPs."),
 ]
+NoRacing = Annotated[
+    bool, typer.Option("--no-racing", help="Measure every configuration on all images.")
+]
+RaceOn = Annotated[
+    str | None,
+    typer.Option("--race-on", help="Stop a trial that is dominated in top1 (default), kl, or off."),
+]
+Delta = Annotated[
+    float | None,
+    typer.Option("--delta", help="Probability of stopping one that is not. Default: 0.05."),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        "--margin", help="Stop what is ahead by less: points of top-1, or % of KL. Default: 0."
+    ),
+]
 Enqueue = Annotated[
     Path | None, typer.Option("--enqueue", help="A YAML list of configurations to measure first.")
 ]
@@ -76,6 +93,10 @@ def start(
     workers: Workers = None,
     max_drop: MaxDrop = None,
     max_gflops: MaxGflops = None,
+    no_racing: NoRacing = False,
+    race_on: RaceOn = None,
+    delta: Delta = None,
+    margin: Margin = None,
     enqueue: Enqueue = None,
     storage: options.Storage = None,
     study: options.Study = None,
@@ -89,6 +110,7 @@ def start(
 
     Example: atm-search start --model deit_b --data imagenet/val --trials 500
     """
+    from atm_search.cli.racing import race_changes
     from atm_search.cli.workers import worker_count
     from atm_search.search.address import parse
     from atm_search.show.consoles import log_console
@@ -115,9 +137,12 @@ def start(
         max_gflops=max_gflops,
     )
     points = wanted.start_points() if enqueue is None else _points(enqueue)
+    racing = race_changes(no_racing=no_racing, race_on=race_on, delta=delta, margin=margin)
     console = log_console()
     evaluator = _evaluator(console, wanted, address, device=device, skip_corrupt=skip_corrupt)
-    begun = _begin(console, evaluator, wanted, points, address, skip_corrupt=skip_corrupt)
+    begun = _begin(
+        console, evaluator, wanted, points, address, racing=racing, skip_corrupt=skip_corrupt
+    )
     if count == 1:
         outcome = _work(console, begun, evaluator)
     else:
@@ -215,6 +240,7 @@ def _begin(
     points: "StartPoints | None",
     address: str,
     *,
+    racing: dict[str, Any],
     skip_corrupt: bool,
 ) -> "Study":
     """The study in its store, new or resumed, with its start points queued."""
@@ -224,6 +250,7 @@ def _begin(
     from atm_search.search.start_points import queue
     from atm_search.search.store import open_store
     from atm_search.search.study import create_or_resume
+    from atm_search.show.trials import racing_text
 
     def dense() -> Dense:
         answers = measure_dense(console, evaluator)
@@ -246,6 +273,7 @@ def _begin(
         sampler=wanted.sampler,
         seed=wanted.seed,
         step=wanted.step,
+        racing=racing,
         hints={
             "weights": evaluator.model.weights_source,
             "data": evaluator.shard.source,
@@ -256,7 +284,8 @@ def _begin(
     console.print(
         f"Study    {begun.name}, {begun.plan.budget} trials, sampler "
         f"{resolve(begun.plan.sampler, begun.plan.budget)}, seed {begun.plan.seed}\n"
-        f"Dense    top-1 {begun.dense.top1:.2f} %, {begun.dense.gflops:.4f} GFLOPs"
+        f"Dense    top-1 {begun.dense.top1:.2f} %, {begun.dense.gflops:.4f} GFLOPs\n"
+        f"Racing   {racing_text(begun.plan.racing)}"
     )
     if queued := queue(begun, first):
         console.print(f"Queued   {queued} start points")

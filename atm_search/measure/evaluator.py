@@ -13,8 +13,10 @@ from atm_search.errors import MeasurementError, ParameterError
 from atm_search.measure.feed import Feed
 from atm_search.measure.flops import GIGA, CostModel
 from atm_search.measure.measurement import Measurement
+from atm_search.measure.racing import Race
 from atm_search.measure.reference import dense_reference
 from atm_search.merging.method import Method
+from atm_search.models.cpu import choose_attention
 from atm_search.models.reduction import ForwardPass, run
 from atm_search.models.zoo import LoadedModel
 
@@ -68,6 +70,7 @@ class Evaluator:
         """
         if batch_size < 1:
             raise ParameterError(f"batch_size={batch_size} is not a count: use 1 or more.")
+        choose_attention(model.network)
         self.model = model
         self.shard = shard
         self.batch_size = batch_size
@@ -99,8 +102,17 @@ class Evaluator:
             )
         return self._dense
 
-    def measure(self, method: Method | None, on_batch: OnBatch | None = None) -> Measurement:
+    def measure(
+        self,
+        method: Method | None,
+        on_batch: OnBatch | None = None,
+        *,
+        race: Race | None = None,
+    ) -> Measurement:
         """The measurement of one configuration; None measures the dense model itself.
+
+        A race takes the outcomes of every batch and may end it: the measurement is then of fewer
+        images than the shard has, its first ones.
 
         Raises:
             ParameterError: the method does not suit the model's depth.
@@ -115,6 +127,10 @@ class Evaluator:
             cost = self._cost.multiply_adds(forward.attention_tokens, forward.mlp_tokens)
             batch = slice(total.images, total.images + len(answers.log_probs))
             total.add(answers, dense[batch], forward, cost)
+            if race is not None and not race.add(
+                answers.top1_hit.cpu(), total.divergences[-1].cpu(), cost / GIGA
+            ):
+                break
         seconds = time.perf_counter() - started
         return total.measurement(dense_gflops=self.dense_gflops, seconds=seconds)
 

@@ -98,6 +98,15 @@ class Method(ABC):
         """Every parameter by name, as plain values."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def effective_key(self, depth: int, *, prefix_only_head: bool) -> tuple[Any, ...]:
+        """Equal for two values of a method only if they do exactly the same in a model.
+
+        Args:
+            depth: blocks of the model.
+            prefix_only_head: whether its head reads prefix tokens alone.
+        """
+        return tuple(self.params().items())
+
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """The parameters that have a default, which a search leaves alone unless in its space."""

@@ -93,6 +93,9 @@ def test_the_main_job_from_search_to_yaml_and_back(cli: Cli, model: list[object]
     assert cli("frontier", "--json") == 0
     frontier = json.loads(cli.out)
     assert started["dense"] == frontier["dense"]
+    kinds = frontier["trials"]
+    assert kinds["full"] + kinds["raced"] + kinds["reused"] == 8
+    assert kinds["images"] <= 8 * 40
     gflops = [point["gflops"] for point in frontier["frontier"]]
     assert gflops == sorted(gflops)
     assert cli("frontier") == 0
@@ -262,6 +265,9 @@ def content(file: str) -> list[str]:
         (["start", "--max-drop", "-1"], "max_drop=-1.0 is no loss of top-1"),
         (["start", "--max-gflops", "0"], "max_gflops=0.0 leaves no compute"),
         (["start", "--trials", "0"], "0 trials are no search"),
+        (["start", "--delta", "0"], "delta=0.0 is no small probability"),
+        (["start", "--race-on", "speed"], "No race on 'speed'"),
+        (["start", "--no-racing", "--delta", ".1"], "leave out --race-on, --delta and --margin"),
         (["start", "--storage", "oracle://x"], "no store of kind 'oracle'"),
         (["frontier"], "No store at atm-search.db: start a search first"),
         (["frontier", "--storage", "sqlite:///no/such/dir.db"], "No folder"),

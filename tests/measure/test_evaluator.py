@@ -13,6 +13,8 @@ from atm_search.data.shard import Shard
 from atm_search.errors import InputError, MeasurementError, ParameterError
 from atm_search.measure.evaluator import Evaluator
 from atm_search.measure.measurement import Measurement
+from atm_search.measure.outcomes import Outcomes
+from atm_search.measure.racing import Race, Rival
 from atm_search.merging.atm import Atm
 from atm_search.merging.tome import Tome
 from atm_search.models.reduction import run
@@ -94,6 +96,23 @@ def test_progress_counts_images(evaluator: Evaluator) -> None:
     seen: list[tuple[int, int]] = []
     evaluator.measure(SOME, lambda done, total: seen.append((done, total)))
     assert seen == [(16, 50), (32, 50), (48, 50), (50, 50)]
+
+
+def test_a_race_sees_every_image_and_ends_a_measurement_with_its_first_ones(
+    evaluator: Evaluator,
+) -> None:
+    own = Race()
+    full = evaluator.measure(SOME, race=own)
+    assert full == evaluator.measure(SOME)
+    assert int(own.outcomes.hits.sum()) == full.top1_hits
+    assert float(own.outcomes.kl.mean()) == pytest.approx(full.kl, rel=0.01)
+    assert own.outcomes.gflops.tolist()[0] > 0
+    perfect = Outcomes.of([True] * 50, [0.0] * 50, [0.0] * 4)
+    race = Race([Rival(3, perfect)])
+    part = evaluator.measure(SOME, race=race)
+    assert race.stopped_by == 3
+    assert part.images == len(race.outcomes) < 50
+    assert part.top1_hits == int(own.outcomes.hits[: part.images].sum())
 
 
 def test_outputs_that_are_not_finite_are_no_measurement(
