@@ -11,7 +11,7 @@ import typer
 
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="demo (built in, default), deit_t, deit_s, deit_b, any timm ViT."),
+    typer.Option("--model", help="demo (default), deit_s, lvvit_s, mae_b ..., any timm ViT."),
 ]
 Checkpoint = Annotated[
     Path | None,

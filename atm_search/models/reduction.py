@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from atm_search.errors import ModelError
 from atm_search.merging.method import Layer, Method
 from atm_search.merging.tokens import Tokens
+from atm_search.models.mixed import MIXED, MixedReadOut
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def require_vit(model: nn.Module) -> VisionTransformer:
                 "supported: attention and MLP have to follow each other, each with its own "
                 "residual sum."
             )
-    if model.attn_pool is not None or model.global_pool not in ("token", "avg"):
+    own_head = isinstance(model, MixedReadOut) and model.global_pool == MIXED
+    if model.attn_pool is not None or not (own_head or model.global_pool in ("token", "avg")):
         pool = "map" if model.attn_pool is not None else model.global_pool
         raise ModelError(
             f"A head that pools by '{pool}' is not supported: merging would change what it reads. "
@@ -152,7 +154,9 @@ def _read_out(model: VisionTransformer, tokens: Tokens) -> Tensor:
     """
     x = model.norm(tokens.x)
     logits: Tensor
-    if reads_prefix_only(model) or tokens.size is None:
+    if isinstance(model, MixedReadOut) and model.global_pool == MIXED:
+        logits = model.read_out(x, tokens.size)
+    elif reads_prefix_only(model) or tokens.size is None:
         logits = model.forward_head(x)
     else:
         first = 0 if model.pool_include_prefix else tokens.num_prefix_tokens
