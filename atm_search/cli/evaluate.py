@@ -115,7 +115,7 @@ def _of_options(
     device: str,
 ) -> _Wanted:
     """What the command line alone asks for; method None is the dense model."""
-    from atm_search.merging.registry import build
+    from atm_search.merging.registry import build, method_class
     from atm_search.models.zoo import DEMO, load_model
 
     if method is not None:
@@ -129,7 +129,8 @@ def _of_options(
     )
     if method is None:
         return _Wanted(loaded, None)
-    chosen = build(method, params | {"prop_attn": loaded.prop_attn})
+    suits = loaded.prop_attn and method_class(method).prop_attn
+    chosen = build(method, params | {"prop_attn": suits})
     chosen.check(loaded.depth)
     return _Wanted(loaded, chosen)
 

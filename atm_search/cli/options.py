@@ -47,7 +47,9 @@ Dtype = Annotated[
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1 ...; auto is a GPU if there is one.")
 ]
-Method = Annotated[str | None, typer.Option("--method", help="atm (default) or tome.")]
+Method = Annotated[
+    str | None, typer.Option("--method", help="atm (default), tome, evit, diffrate, pitome, tofu.")
+]
 Storage = Annotated[
     str | None,
     typer.Option(

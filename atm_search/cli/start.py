@@ -222,7 +222,8 @@ def _identity(evaluator: "Evaluator", wanted: "StudyFile") -> "Identity":
     return Identity(
         **measured_on(evaluator),
         method=method,
-        fixed_params=searched.defaults() | {"prop_attn": evaluator.model.prop_attn},
+        fixed_params=searched.defaults()
+        | {"prop_attn": evaluator.model.prop_attn and searched.prop_attn},
         space=wanted.ranges(searched.space(evaluator.model.depth)),
         constraints=wanted.limits(),
     )

@@ -92,12 +92,13 @@ def run(
     for number, block in enumerate(model.blocks, start=1):
         attention_tokens.append(len(tokens))
         bias = _size_bias(tokens) if method.prop_attn else None
-        branch, keys = _attend(block.attn, block.norm1(tokens.x), bias)
+        branch, queries, keys = _attend(block.attn, block.norm1(tokens.x), bias)
         tokens = replace(tokens, x=tokens.x + block.drop_path1(block.ls1(branch)))
         if number == depth and method.cls_only_last_block and reads_prefix_only(model):
             tokens = tokens.prefix_only()
         else:
-            tokens, multiply_adds = method.reduce(tokens, Layer(number, depth, keys))
+            layer = Layer(number, depth, keys, queries, block.attn.scale)
+            tokens, multiply_adds = method.reduce(tokens, layer)
             matching += multiply_adds
         mlp_tokens.append(len(tokens))
         branch = block.mlp(block.norm2(tokens.x))
@@ -126,8 +127,8 @@ def _size_bias(tokens: Tokens) -> Tensor | None:
     return tokens.size.log()[:, None, None, :].to(tokens.x.dtype)
 
 
-def _attend(attn: Attention, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Output of an attention module, composed of its own parts, and its normalised keys.
+def _attend(attn: Attention, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Output of an attention module, composed of its own parts, its normalised queries and keys.
 
     The module's forward does not give its keys away, and recomputing them would cost a third of
     the projection.
@@ -143,7 +144,7 @@ def _attend(attn: Attention, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Te
     out = attn.norm(out.transpose(1, 2).reshape(batch, count, attn.attn_dim))
     if attn.gate is not None:
         out = out * attn.gate(x).sigmoid()
-    return attn.proj_drop(attn.proj(out)), k
+    return attn.proj_drop(attn.proj(out)), q, k
 
 
 def _read_out(model: VisionTransformer, tokens: Tokens) -> Tensor:
