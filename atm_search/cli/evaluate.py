@@ -118,7 +118,7 @@ def _of_options(
 ) -> _Wanted:
     """What the command line alone asks for; method None is the dense model."""
     from atm_search.measure.precision import AUTO, loaded_as
-    from atm_search.merging.registry import build
+    from atm_search.merging.registry import build, method_class
     from atm_search.models.zoo import DEMO, load_model
 
     dtype = AUTO if dtype is None else dtype
@@ -133,7 +133,8 @@ def _of_options(
     )
     if method is None:
         return _Wanted(loaded, None, dtype)
-    chosen = build(method, params | {"prop_attn": loaded.prop_attn})
+    suits = loaded.prop_attn and method_class(method).prop_attn
+    chosen = build(method, params | {"prop_attn": suits})
     chosen.check(loaded.depth)
     return _Wanted(loaded, chosen, dtype)
 

@@ -11,7 +11,7 @@ import typer
 
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="demo (built in, default), deit_t, deit_s, deit_b, any timm ViT."),
+    typer.Option("--model", help="demo (default), deit_s, lvvit_s, mae_b ..., any timm ViT."),
 ]
 Checkpoint = Annotated[
     Path | None,
@@ -48,7 +48,9 @@ Dtype = Annotated[
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1 ...; auto is a GPU if there is one.")
 ]
-Method = Annotated[str | None, typer.Option("--method", help="atm (default) or tome.")]
+Method = Annotated[
+    str | None, typer.Option("--method", help="atm (default), tome, evit, diffrate, pitome, tofu.")
+]
 Storage = Annotated[
     str | None,
     typer.Option(

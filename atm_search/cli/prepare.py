@@ -11,6 +11,7 @@ from atm_search.measure.evaluator import Answers, Evaluator
 from atm_search.measure.precision import AUTO, automatic
 from atm_search.measure.setup import BATCH_SIZE, open_shard
 from atm_search.models.reduction import reads_prefix_only
+from atm_search.models.cpu import keep_freed_memory
 from atm_search.models.zoo import LoadedModel
 from atm_search.show.progress import progress
 
@@ -36,6 +37,8 @@ def prepare(
 
     A `dtype` of auto may give it another model than the one here, which is then in float32.
     """
+
+    keep_freed_memory()
 
     @functools.cache  # the same trouble comes with every entry; one line of it is enough
     def note(trouble: str) -> None:

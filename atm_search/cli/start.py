@@ -378,7 +378,8 @@ def _identity(evaluator: "Evaluator", wanted: "StudyFile") -> "Identity":
     return Identity(
         **measured_on(evaluator),
         method=method,
-        fixed_params=method_class(method).defaults() | {"prop_attn": evaluator.model.prop_attn},
+        fixed_params=searched.defaults()
+        | {"prop_attn": evaluator.model.prop_attn and searched.prop_attn},
         space=_space(evaluator.model, wanted),
         constraints=wanted.limits(),
     )

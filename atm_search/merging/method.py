@@ -54,6 +54,11 @@ class Layer:
     """Number of blocks of the model."""
     keys: Tensor
     """Keys of the tokens, after key normalisation, [batch, heads, tokens, head_dim]."""
+    queries: Tensor | None = None
+    """Queries likewise; those of the prefix tokens at least. Methods that only compare keys do
+    without."""
+    scale: float = 1.0
+    """What the products of queries and keys are multiplied by."""
 
 
 class Reduced(NamedTuple):

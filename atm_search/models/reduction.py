@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from atm_search.errors import ModelError
 from atm_search.merging.method import Layer, Method
 from atm_search.merging.tokens import Tokens
+from atm_search.models.mixed import MIXED, MixedReadOut
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def require_vit(model: nn.Module) -> VisionTransformer:
                 "supported: attention and MLP have to follow each other, each with its own "
                 "residual sum."
             )
-    if model.attn_pool is not None or model.global_pool not in ("token", "avg"):
+    own_head = isinstance(model, MixedReadOut) and model.global_pool == MIXED
+    if model.attn_pool is not None or not (own_head or model.global_pool in ("token", "avg")):
         pool = "map" if model.attn_pool is not None else model.global_pool
         raise ModelError(
             f"A head that pools by '{pool}' is not supported: merging would change what it reads. "
@@ -94,10 +96,11 @@ def run(
         ends = number == depth and method.cls_only_last_block and reads_prefix_only(model)
         if ends:
             tokens = tokens.prefix_only()
-        branch, keys = _attend(block.attn, normed, bias, queries=len(tokens))
+        branch, queries, keys = _attend(block.attn, normed, bias, wanted=len(tokens))
         tokens = replace(tokens, x=tokens.x + block.drop_path1(block.ls1(branch)))
         if not ends:
-            tokens, multiply_adds = method.reduce(tokens, Layer(number, depth, keys))
+            layer = Layer(number, depth, keys, queries, block.attn.scale)
+            tokens, multiply_adds = method.reduce(tokens, layer)
             matching += multiply_adds
         mlp_tokens.append(len(tokens))
         branch = block.mlp(block.norm2(tokens.x))
@@ -131,9 +134,11 @@ def _size_bias(tokens: Tokens) -> Tensor | None:
 
 
 def _attend(
-    attn: Attention, x: Tensor, bias: Tensor | None, *, queries: int
-) -> tuple[Tensor, Tensor]:
-    """What the first `queries` tokens gather from all, and the normalised keys of all.
+    attn: Attention, x: Tensor, bias: Tensor | None, *, wanted: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the first `wanted` tokens gather from all, their queries, and the keys of all.
+
+    Queries and keys are normalised, where the module does so.
 
     Composed of the module's own parts: its forward does not give the keys away, and recomputing
     them would cost a third of the projection.
@@ -141,12 +146,12 @@ def _attend(
     batch, count, _ = x.shape
     qkv = attn.qkv(x).reshape(batch, count, 3, attn.num_heads, attn.head_dim)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [batch, heads, tokens, head_dim]
-    q, k = attn.q_norm(q[:, :, :queries]), attn.k_norm(k)
+    q, k = attn.q_norm(q[:, :, :wanted]), attn.k_norm(k)
     out = _weigh(attn, q, k, v, bias)
-    out = attn.norm(out.transpose(1, 2).reshape(batch, queries, attn.attn_dim))
+    out = attn.norm(out.transpose(1, 2).reshape(batch, wanted, attn.attn_dim))
     if attn.gate is not None:
-        out = out * attn.gate(x[:, :queries]).sigmoid()
-    return attn.proj_drop(attn.proj(out)), k
+        out = out * attn.gate(x[:, :wanted]).sigmoid()
+    return attn.proj_drop(attn.proj(out)), q, k
 
 
 def _weigh(attn: Attention, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -175,7 +180,9 @@ def _read_out(model: VisionTransformer, tokens: Tokens) -> Tensor:
     """
     x = model.norm(tokens.x)
     logits: Tensor
-    if reads_prefix_only(model) or tokens.size is None:
+    if isinstance(model, MixedReadOut) and model.global_pool == MIXED:
+        logits = model.read_out(x, tokens.size)
+    elif reads_prefix_only(model) or tokens.size is None:
         logits = model.forward_head(x)
     else:
         first = 0 if model.pool_include_prefix else tokens.num_prefix_tokens

@@ -132,13 +132,13 @@ class History:
     @property
     def is_exhausted(self) -> bool:
         """Whether every configuration of the space is measured or given up."""
-        return len(self._ended()) >= len(self._space)
+        return len(self._ended()) >= self._space.size
 
     @property
     def is_taken(self) -> bool:
         """The same, or being measured now."""
         now = {self.key(trial) for trial in self.running} - {None}
-        return len(self._ended() | now) >= len(self._space)
+        return len(self._ended() | now) >= self._space.size
 
     def unseen(self, random: Random) -> dict[str, float] | None:
         """A configuration that nobody measured, measures, queued or gave up; None without one.
@@ -146,9 +146,9 @@ class History:
         It is the next one after a random one.
         """
         live = {self.key(trial) for trial in self.trials if not trial.state.is_finished()}
-        start = random.randrange(len(self._space))
-        for step in range(len(self._space)):
-            params = self._space.at((start + step) % len(self._space))
+        start = random.randrange(self._space.size)
+        for step in range(self._space.size):
+            params = self._space.at((start + step) % self._space.size)
             key = self._space.key(params)
             if key in live or self.given_up(key) is not None:
                 continue
