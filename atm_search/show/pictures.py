@@ -8,6 +8,8 @@ and simple images visibly fewer than complex ones.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -137,11 +139,11 @@ def token_picture(
     headings = ["image", *(f"{method.name}\nblock {block}" for block in blocks)]
     headings += [f"tome r={rival.r}\nblock {block}" for block in blocks]
     sheet = _Sheet(headings, rows=len(rows), aspect=shard.images.shape[2] / shard.images.shape[3])
-    for row, (pixels, own, other, _) in enumerate(rows):
-        sheet.put(row, 0, _plain(pixels), f"{own.gflops:.2f} GFLOPs alone")
+    for row, (image, own, other, _) in enumerate(rows):
+        sheet.put(row, 0, _plain(image), f"{own.gflops:.2f} GFLOPs alone")
         for side, merged in enumerate((own, other)):
             for place, block in enumerate(blocks):
-                picture = draw(pixels, merged.regions[block - 1], width=TILE)
+                picture = draw(image, merged.regions[block - 1], width=TILE)
                 caption = f"{merged.tokens[block - 1]} tokens"
                 sheet.put(row, 1 + side * len(blocks) + place, picture, caption)
     return sheet.image
@@ -152,7 +154,7 @@ def _blocks(last: int) -> list[int]:
     return sorted({1, (last + 1) // 2, last})
 
 
-def _plain(pixels: "Regions") -> Image.Image:
+def _plain(pixels: npt.NDArray[np.uint8]) -> Image.Image:
     image = Image.fromarray(pixels.transpose(1, 2, 0))
     return image.resize((TILE, round(TILE * image.height / image.width)), Image.Resampling.LANCZOS)
 
