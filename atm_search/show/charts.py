@@ -8,7 +8,7 @@ from plotly.colors import sample_colorscale
 from atm_search.errors import ParameterError
 from atm_search.merging.atm import Atm
 from atm_search.merging.registry import build
-from atm_search.search.frontier import FrontierPoint, hypervolume_history
+from atm_search.search.frontier import FrontierPoint
 from atm_search.show.figures import BLUE, GREEN
 from atm_search.show.view import View
 
@@ -18,9 +18,8 @@ MOST_LINES = 12
 WIDTH, HEIGHT = 560, 380
 
 
-def hypervolume_figure(view: View) -> go.Figure:
+def hypervolume_figure(history: Sequence[float]) -> go.Figure:
     """Hypervolume of the frontier after every finished trial; flat means nothing is gained."""
-    history = hypervolume_history(view.records, view.study.dense)
     figure = go.Figure()
     figure.add_scatter(
         x=list(range(1, len(history) + 1)),
@@ -110,6 +109,7 @@ def _laid_out(figure: go.Figure, title: str, x: str, y: str | None) -> go.Figure
         title=title,
         xaxis_title=x,
         yaxis_title=y,
+        yaxis_automargin=True,
         template="plotly_white",
         width=WIDTH,
         height=HEIGHT,

@@ -5,6 +5,7 @@ lets whoever reaches it delete studies, and cannot see Optuna 5's constraints; h
 requests that read, unless editing is allowed.
 """
 
+import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -29,6 +30,7 @@ def dashboard(
         token: what to know to see anything; None lets everybody in.
     """
     live = LivePages(storage)
+    threading.Thread(target=live.warm, name="warm-up", daemon=True).start()
     stock: Application = optuna_dashboard.wsgi(storage)
 
     def both(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -69,24 +69,30 @@ def frontier_figure(view: View) -> go.Figure:
     return figure
 
 
-def write_figure(figure: go.Figure, path: Path) -> None:
+def write_figure(figure: go.Figure, path: Path, *, kind: str | None = None) -> None:
     """Write a figure as a page that needs no network (.html), or as a picture.
+
+    Args:
+        figure: what to write.
+        path: the file.
+        kind: such as svg; None goes by the file's name.
 
     Raises:
         InputError: the format is unknown, or needs the extra that is not installed.
     """
-    if path.suffix == ".html":
+    suffix = path.suffix if kind is None else f".{kind}"
+    if suffix == ".html":
         figure.write_html(path)
-    elif path.suffix not in PICTURE_FORMATS:
+    elif suffix not in PICTURE_FORMATS:
         known = ", ".join((".html", *PICTURE_FORMATS))
-        raise InputError(f"{path}: no format '{path.suffix}' for a figure. Use {known}.")
+        raise InputError(f"{path}: no format '{suffix}' for a figure. Use {known}.")
     elif importlib.util.find_spec("kaleido") is None:
         raise InputError(
             f"{path}: pictures need an extra, pip install 'atm-search[images]', and Chrome or "
             "Chromium. A .html file needs neither."
         )
     else:
-        figure.write_image(path, scale=2)
+        figure.write_image(path, format=suffix.removeprefix("."), scale=2)
 
 
 def _add_lossless(figure: go.Figure, view: View) -> None:

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
@@ -65,6 +66,12 @@ class LivePages:
         always = {"Content-Type": kind, "X-Content-Type-Options": "nosniff"}
         start_response(f"{status.value} {status.phrase}", list((always | headers).items()))
         return [body]
+
+    def warm(self) -> None:
+        """Read the newest study before anybody asks: of thousands of trials, that takes seconds."""
+        with suppress(AtmSearchError), store_errors(self._storage):
+            for name in names(self._storage)[-1:]:
+                self._page(name)
 
     def _answer(self, path: str, asked: dict[str, str]) -> tuple[str, bytes, dict[str, str]]:
         """Content type, body and headers."""

@@ -63,12 +63,14 @@ def provenance(study: Study, view: View) -> list[tuple[str, str]]:
     """What figures were made from and with: name and value, for people."""
     identity, plan = study.identity, study.plan
     protocol = dict(identity.protocol)
+    preprocessing = protocol.pop("preprocessing", {})
     facts = [
         ("model", identity.model),
         ("weights", f"sha256 {identity.weights_digest} ({plan.hints.get('weights', '?')})"),
         ("images", f"{identity.images:,} ({plan.hints.get('data', '?')})"),
         ("shard", f"sha256 {identity.shard_digest}"),
         *((name, str(value)) for name, value in protocol.items()),
+        ("preprocessing", ", ".join(f"{name} {value}" for name, value in preprocessing.items())),
         ("method", identity.method),
         *((name, f"{value} (fixed)") for name, value in identity.fixed_params.items()),
         *((r.name, f"{r.low} to {r.high} by {r.step}") for r in identity.space.ranges),

@@ -4,7 +4,7 @@ What the page shows is one JSON value; `static/page.js` draws it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,18 @@ from atm_search.show.view import View
 STATIC = Path(__file__).with_name("static")
 
 
-def figures(view: View) -> dict[str, go.Figure]:
-    """Every figure of a study by name; those that there is nothing for yet are left out."""
+def figures(view: View, *, history: Sequence[float]) -> dict[str, go.Figure]:
+    """Every figure of a study by name; those that there is nothing for yet are left out.
+
+    Args:
+        view: the study.
+        history: hypervolume after every finished trial, which takes a while to compute.
+    """
     found: dict[str, go.Figure | None] = {"frontier": frontier_figure(view)}
     if view.points:
         found["tokens"] = tokens_figure(view)
         found["thresholds"] = thresholds_figure(view)
-        found["hypervolume"] = hypervolume_figure(view)
+        found["hypervolume"] = hypervolume_figure(history)
     shares = importance(view.study)
     if shares:
         found["importance"] = importance_figure(shares)
@@ -61,7 +66,7 @@ def page_data(view: View) -> str:
     }
     drawn = ", ".join(
         f"{json.dumps(name)}: {to_json(figure, validate=False)}"
-        for name, figure in figures(view).items()
+        for name, figure in figures(view, history=summary["hypervolume_history"]).items()
     )
     return f'{json.dumps(content)[:-1]}, "figures": {{{drawn}}}}}'
 

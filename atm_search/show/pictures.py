@@ -99,7 +99,8 @@ def tome_at(model: LoadedModel, pixels: Tensor, gflops: float) -> Tome:
         pixels: an image to run, uint8 [3, height, width].
         gflops: per image, to come near to.
     """
-    candidates = [Tome(r=item, prop_attn=model.prop_attn) for item in range(26)]
+    largest = int(model.network.patch_embed.num_patches) // 2
+    candidates = [Tome(r=item, prop_attn=model.prop_attn) for item in range(largest + 1)]
     low, high = 0, len(candidates) - 1
     while low < high:  # the first r that costs no more: GFLOPs fall with r
         middle = (low + high) // 2
@@ -136,11 +137,13 @@ def token_picture(
         blocks = _blocks(min(len(own.regions), len(other.regions)))
         rows.append((pixels.numpy(), own, other, blocks))
     blocks = rows[0][3]
-    headings = ["image", *(f"{method.name}\nblock {block}" for block in blocks)]
-    headings += [f"tome r={rival.r}\nblock {block}" for block in blocks]
+    cost = merge_alone(model, rival, shard.images[examples[0]]).gflops
+    headings = ["image"]
+    for title in (f"{method.name}, {gflops:.3f} GFLOPs", f"tome r={rival.r}, {cost:.3f} GFLOPs"):
+        headings += [f"{title}\nblock {block}" for block in blocks]
     sheet = _Sheet(headings, rows=len(rows), aspect=shard.images.shape[2] / shard.images.shape[3])
     for row, (image, own, other, _) in enumerate(rows):
-        sheet.put(row, 0, _plain(image), f"{own.gflops:.2f} GFLOPs alone")
+        sheet.put(row, 0, _plain(image), f"{method.name} alone: {own.gflops:.3f} GFLOPs")
         for side, merged in enumerate((own, other)):
             for place, block in enumerate(blocks):
                 picture = draw(image, merged.regions[block - 1], width=TILE)

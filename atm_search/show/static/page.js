@@ -36,6 +36,7 @@ function show() {
 function drawFigure(name, height) {
   const figure = data.figures[name];
   const place = part(name);
+  place.hidden = !figure;  // before it is drawn: what is hidden has no width
   if (!figure) return;
   const layout = {...figure.layout, height, width: undefined, autosize: true};
   const first = !place.data;
