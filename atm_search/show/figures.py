@@ -114,7 +114,7 @@ def _add_trials(figure: go.Figure, view: View) -> None:
     measured = [record for record in view.records if record.measurement is not None]
     full = [record for record in measured if record.number not in raced]
     groups = (
-        ("raced out (estimate)", [r for r in measured if r.number in raced], LIGHT, "x-thin"),
+        ("raced out (estimate)", [r for r in measured if r.number in raced], LIGHT, "x"),
         ("breaks a constraint", [r for r in full if r.feasible is False], ORANGE, "circle-open"),
         ("trials", [r for r in full if r.feasible is not False], GREY, "circle"),
     )

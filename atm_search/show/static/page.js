@@ -29,6 +29,8 @@ function show() {
     part(name).replaceChildren(...rows);
   }
   showTable();
+  // All before the first is drawn: what is hidden has no width, and takes none from the others.
+  ["frontier", ...SIDE_BY_SIDE].forEach((name) => (part(name).hidden = !data.figures[name]));
   drawFigure("frontier", 560);
   SIDE_BY_SIDE.forEach((name) => drawFigure(name, 380));
 }
@@ -36,7 +38,6 @@ function show() {
 function drawFigure(name, height) {
   const figure = data.figures[name];
   const place = part(name);
-  place.hidden = !figure;  // before it is drawn: what is hidden has no width
   if (!figure) return;
   const layout = {...figure.layout, height, width: undefined, autosize: true};
   const first = !place.data;
