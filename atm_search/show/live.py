@@ -115,10 +115,13 @@ class LivePages:
 
     def _study(self, name: str) -> Study:
         """A study that keeps the finished trials it has read, so that only new ones are read."""
-        if name not in self._studies or name not in names(self._storage):
+        ids = {item.study_name: item._study_id for item in self._storage.get_all_studies()}
+        known = self._studies.get(name)
+        # Deleted, or made anew under the same name: what was read of it is of no use.
+        if known is None or known.optuna._study_id != ids.get(name):
             self._studies.pop(name, None)
-            self._studies[name] = load(self._storage, name)
-        return self._studies[name]
+            known = self._studies[name] = load(self._storage, name)
+        return known
 
     def _tokens(self, asked: dict[str, str]) -> bytes:
         study = self._study(asked.get("study", ""))
