@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 from atm_search.show.live import Application
 
@@ -42,7 +42,7 @@ def with_token(inner: Application, token: str) -> Application:
         asked = parse_qs(environ.get("QUERY_STRING", ""))
         if _same(asked.pop("token", [""])[0], token):
             query = urlencode(asked, doseq=True)
-            place = environ["PATH_INFO"] + (f"?{query}" if query else "")
+            place = quote(environ["PATH_INFO"]) + (f"?{query}" if query else "")
             cookie = f"{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
             # Never "//elsewhere", which a browser takes for another host.
             headers = [("Location", "/" + place.lstrip("/")), ("Set-Cookie", cookie)]

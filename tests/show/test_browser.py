@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,15 @@ def stop(process: "subprocess.Popen[str]") -> None:
         process.communicate()
 
 
+def until(page: Any, expression: str) -> Any:
+    """What JavaScript says once it is true; the page forbids the eval by which Playwright waits."""
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not (value := page.evaluate(expression)):
+        assert time.monotonic() < deadline, f"never true: {expression}"
+        time.sleep(0.2)
+    return value
+
+
 def test_the_frontier_gains_points_while_a_search_runs_and_shows_what_merges(
     browser: Any, store: Path, tmp_path: Path, artifacts: Path
 ) -> None:
@@ -75,13 +85,12 @@ def test_the_frontier_gains_points_while_a_search_runs_and_shows_what_merges(
         address = dashboard.stdout.readline().strip()
         page.goto(f"{address}?study=demo")
         trials = "part('frontier').data.find((trace) => trace.name === 'trials').x.length"
-        page.wait_for_function(f"part('frontier').data && {trials} >= 9")
-        before = page.evaluate(trials)
+        before = until(page, f"part('frontier').data && {trials} >= 9 && {trials}")
         search = start(
             *("start", "--model", "demo", "--images", 40, "--study", "demo"),
             *("--trials", 500, "--storage", copy),
         )
-        page.wait_for_function(f"{trials} > {before}")
+        until(page, f"{trials} > {before}")
         assert "live" in page.inner_text("#state")
         stop(search)
         page.screenshot(path=artifacts / "frontier.png", full_page=True)
@@ -89,8 +98,7 @@ def test_the_frontier_gains_points_while_a_search_runs_and_shows_what_merges(
         marker = page.evaluate(_MARKER)
         page.mouse.click(marker["x"], marker["y"])
         page.wait_for_selector("#picture img")
-        width = page.wait_for_function("document.querySelector('#picture img').naturalWidth")
-        assert width.json_value() > 1000
+        assert until(page, "document.querySelector('#picture img').naturalWidth") > 1000
         assert f"Trial {marker['trial']}" in page.inner_text("#trial")
         page.screenshot(path=artifacts / "tokens.png", full_page=True)
 
