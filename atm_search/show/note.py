@@ -19,14 +19,14 @@ def note(view: View) -> list[str]:
     lines = [
         f"{identity.method.upper()} in {identity.model}, searched by {study.plan.sampler} over "
         f"{len(identity.space):,} configurations, on {dense.images:,} images "
-        f"({study.plan.hints.get('data', 'of unknown source')}). "
+        f"({Path(study.plan.hints.get('data', 'of unknown source')).name}). "
         f"The dense model reaches top-1 {dense.top1:.2f} % for {dense.gflops:.4f} GFLOPs.",
         f"{status_text(status(view))}; {len(view.points)} configurations on the frontier.",
     ]
     limits = identity.constraints.to_dict()
     if limits:
         words = ", ".join(f"{name} {limit:g}" for name, limit in limits.items())
-        lines.append(f"Only configurations within {words} count.")
+        lines.append(f"Only configurations that keep {words} count.")
     if not view.points:
         return [*lines, "No finished trial yet: the frontier appears with the first."]
     for name, what in NAMES.items():

@@ -70,7 +70,7 @@ def test_a_finished_search_is_shown_in_every_form(cli: Cli, tmp_path: Path) -> N
         (["report"], "No store at atm-search.db"),
         (["report", "-o", "frontier.gif"], "no format 'gif' for a report"),
         (["show", "0"], "No store at atm-search.db"),
-        (["show", "first"], "is not a valid"),
+        (["show", "first"], "TRIAL"),
         (["dashboard"], "No store at atm-search.db"),
     ],
 )
