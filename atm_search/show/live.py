@@ -32,9 +32,9 @@ POLICY = (
 )
 """Content security policy: nothing is loaded from elsewhere, nothing is sent elsewhere."""
 
-LEAST_HOLD_S, HOLD = 1.0, 20.0
+LEAST_HOLD_S, HOLD = 1.0, 10.0
 """A page's data is kept for at least that long, and for that many times what it took to make.
-However many people look, the workers lose a twentieth of one core at most."""
+However many people look, the workers lose a tenth of one core at most."""
 
 
 class LivePages:
