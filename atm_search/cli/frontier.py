@@ -35,18 +35,17 @@ def frontier(
 
     Example: atm-search frontier --study deit_t -o frontier.html
     """
-    from atm_search.search.frontier import frontier as best
     from atm_search.search.store import open_store
     from atm_search.search.study import load
     from atm_search.show.consoles import result_console
     from atm_search.show.figures import frontier_figure, write_figure
     from atm_search.show.frontier import frontier_summary, frontier_table
+    from atm_search.show.view import open_view
 
     found = load(open_store(options.storage_address(storage), create=False), study)
     records = found.records()
     if output is not None:
-        points = best(records, found.dense)
-        write_figure(frontier_figure(found.name, found.dense, records, points), output)
+        write_figure(frontier_figure(open_view(found)), output)
     if as_json:
         summary = frontier_summary(found, records, with_dominated=with_dominated)
         print(json.dumps(summary, indent=2))

@@ -9,7 +9,10 @@ from atm_search.cli.download import download
 from atm_search.cli.evaluate import evaluate
 from atm_search.cli.export import export
 from atm_search.cli.frontier import frontier
+from atm_search.cli.report import report
+from atm_search.cli.show import show
 from atm_search.cli.start import start
+from atm_search.cli.status import status
 from atm_search.cli.studies import studies
 from atm_search.cli.worker import worker
 from atm_search.errors import AtmSearchError
@@ -27,8 +30,11 @@ for command in (
     start,
     worker,
     studies,
+    status,
     frontier,
+    show,
     dashboard,
+    report,
     export,
     evaluate,
     download,

@@ -1,56 +1,49 @@
-"""The Optuna dashboard over a study store, so that looking cannot change anything.
+"""A study store in the browser, so that looking cannot change anything.
 
-The stock dashboard has no accounts and lets whoever reaches it delete studies. Here it answers
-only requests that read, unless editing is allowed, and listens on this machine alone, unless told
-otherwise.
+The frontier's pages and the Optuna dashboard, in one process. The stock dashboard has no accounts,
+lets whoever reaches it delete studies, and cannot see Optuna 5's constraints; here it answers only
+requests that read, unless editing is allowed.
 """
 
-import ipaddress
+import threading
 from collections.abc import Callable, Iterable
-from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna_dashboard
-from optuna.storages import RDBStorage
 
 from atm_search.errors import InputError
-
-READING = ("GET", "HEAD", "OPTIONS")
-
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-"""A WSGI application."""
+from atm_search.search.steady import SteadyStorage
+from atm_search.show.access import read_only, with_token
+from atm_search.show.live import ROOT, Application, LivePages
 
 
-def dashboard(storage: RDBStorage, *, allow_edit: bool = False) -> Application:
-    """The dashboard as a WSGI application; it refuses what would change the store (405).
+def dashboard(
+    storage: SteadyStorage, *, allow_edit: bool = False, token: str | None = None
+) -> Application:
+    """The pages and the dashboard as a WSGI application; `/` leads to the frontier.
 
     Args:
         storage: from `open_store`.
         allow_edit: let anybody who reaches it rename, note, tell and delete.
+        token: what to know to see anything; None lets everybody in.
     """
+    live = LivePages(storage)
+    threading.Thread(target=live.warm, name="warm-up", daemon=True).start()
     stock: Application = optuna_dashboard.wsgi(storage)
-    if allow_edit:
-        return stock
 
-    def read_only(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] in READING:
-            return stock(environ, start_response)
-        status = HTTPStatus.METHOD_NOT_ALLOWED
-        headers = [("Content-Type", "text/plain"), ("Allow", ", ".join(READING))]
-        start_response(f"{status.value} {status.phrase}", headers)
-        return [b"This dashboard is read-only. Start it with --allow-edit to change studies.\n"]
+    def both(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path in ("", "/"):
+            start_response("302 Found", [("Location", ROOT)])
+            return [b""]
+        if path == ROOT or path.startswith(f"{ROOT}/"):
+            return live(environ, start_response)
+        return stock(environ, start_response)
 
-    return read_only
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    application: Application = both if allow_edit else read_only(both)
+    return application if token is None else with_token(application, token)
 
 
 def server(application: Application, *, host: str, port: int) -> WSGIServer:

@@ -1,108 +1,231 @@
-"""Plotly figures."""
+"""The frontier as a Plotly figure, and figures as files."""
 
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
 
 from atm_search.errors import InputError
-from atm_search.search.dense import Dense
 from atm_search.search.frontier import FrontierPoint
+from atm_search.search.study_file import PublishedSection
 from atm_search.search.trials import TrialRecord
+from atm_search.show.picks import NAMES
 from atm_search.show.tables import params_text
+from atm_search.show.view import View
 
 PICTURE_FORMATS = (".png", ".svg", ".pdf")
 
-BLUE, GREY, LIGHT_GREY, RED = "#2563eb", "#9ca3af", "#d1d5db", "#dc2626"
+BLUE, GREY, LIGHT, RED, GREEN, ORANGE = (
+    "#2563eb",
+    "#9ca3af",
+    "#d1d5db",
+    "#dc2626",
+    "#16a34a",
+    "#d97706",
+)
+RIVALS = ("#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
+HOVER = "%{text}<br>%{x:.4f} GFLOPs, top-1 %{y:.2f} %<extra></extra>"
 
 
-def frontier_figure(
-    name: str, dense: Dense, records: Iterable[TrialRecord], points: Sequence[FrontierPoint]
-) -> go.Figure:
-    """Accuracy against GFLOPs: every trial, the frontier with intervals, the dense model.
+def frontier_figure(view: View) -> go.Figure:
+    """Accuracy against GFLOPs: every trial, the frontier with intervals, what it compares with.
 
     The intervals are those of the paired change, drawn around the point: how far it may really be
-    from the dense line.
+    from the dense line. Accuracies of other images, those of early-stopped trials and of published
+    figures, are drawn at their own change from the dense line.
     """
-    others = [record for record in records if record.measurement is not None]
-    raced = [record for record in others if record.raced]
     figure = go.Figure()
-    if raced:
-        _add_trials(figure, raced, dense, name="raced out (estimates)", color=LIGHT_GREY)
-    full = [record for record in others if not record.raced]
-    _add_trials(figure, full, dense, name="trials", color=GREY)
-    measured = [point.measurement for point in points]
-    figure.add_scatter(
-        x=[m.gflops for m in measured],
-        y=[m.top1 for m in measured],
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [m.delta_ci95[1] - m.delta_top1 for m in measured],
-            "arrayminus": [m.delta_top1 - m.delta_ci95[0] for m in measured],
-            "thickness": 1,
-            "width": 3,
-        },
-        text=[f"trial {point.number}<br>{params_text(point.params)}" for point in points],
-        name="frontier (95 % interval of the change)",
-        mode="lines+markers",
-        line={"color": BLUE, "shape": "hv", "width": 1.5},
-        marker={"size": 8},
-        hovertemplate="%{text}<br>%{x:.4f} GFLOPs, top-1 %{y:.2f} %<extra></extra>",
-    )
+    dense, published = view.study.dense, view.published
+    _add_lossless(figure, view)
+    _add_trials(figure, view)
+    if published is not None:
+        _add_published(figure, published, dense.top1)
+    for (name, points), colour in zip(view.rivals.items(), RIVALS, strict=False):
+        _add_line(figure, points, name=name, colour=colour)
+    _add_line(figure, view.points, name="frontier, 95 % interval", colour=BLUE, error=True)
+    _add_picks(figure, view)
     figure.add_scatter(
         x=[dense.gflops],
         y=[dense.top1],
+        text=["dense"],
         name="dense model",
         mode="markers",
-        marker={"color": RED, "size": 11, "symbol": "star"},
-        hovertemplate="dense<br>%{x:.4f} GFLOPs, top-1 %{y:.2f} %<extra></extra>",
+        marker={"color": RED, "size": 12, "symbol": "star"},
+        hovertemplate=HOVER,
     )
     figure.add_hline(y=dense.top1, line={"color": RED, "width": 1, "dash": "dot"})
     figure.update_layout(
-        title=f"{name}: accuracy and compute on {dense.images:,} images",
+        title=f"{view.study.name}: accuracy and compute on {dense.images:,} images",
         xaxis_title="GFLOPs per image (10<sup>9</sup> multiply-adds)",
         yaxis_title="top-1 (%)",
+        yaxis_range=_accuracies(view),
         template="plotly_white",
         legend={"orientation": "h", "y": -0.18},
         width=900,
         height=560,
+        uirevision="zoom",  # a page that redraws keeps what its reader zoomed to
     )
     return figure
 
 
-def _add_trials(
-    figure: go.Figure, records: Sequence[TrialRecord], dense: Dense, *, name: str, color: str
-) -> None:
-    """A dot per trial; of a partial measurement where the paired change puts it."""
-    measured = [record.measurement for record in records if record.measurement is not None]
-    figure.add_scatter(
-        x=[m.gflops for m in measured],
-        y=[m.top1 if m.images == dense.images else dense.top1 + m.delta_top1 for m in measured],
-        text=[f"trial {record.number}<br>{params_text(record.params)}" for record in records],
-        name=name,
-        mode="markers",
-        marker={"color": color, "size": 6, "opacity": 0.6},
-        hovertemplate="%{text}<br>%{x:.4f} GFLOPs, top-1 %{y:.2f} %<extra></extra>",
-    )
-
-
-def write_figure(figure: go.Figure, path: Path) -> None:
+def write_figure(figure: go.Figure, path: Path, *, kind: str | None = None) -> None:
     """Write a figure as a page that needs no network (.html), or as a picture.
+
+    Args:
+        figure: what to write.
+        path: the file.
+        kind: such as svg; None goes by the file's name.
 
     Raises:
         InputError: the format is unknown, or needs the extra that is not installed.
     """
-    if path.suffix == ".html":
+    suffix = path.suffix if kind is None else f".{kind}"
+    if suffix == ".html":
         figure.write_html(path)
-    elif path.suffix not in PICTURE_FORMATS:
+    elif suffix not in PICTURE_FORMATS:
         known = ", ".join((".html", *PICTURE_FORMATS))
-        raise InputError(f"{path}: no format '{path.suffix}' for a figure. Use {known}.")
+        raise InputError(f"{path}: no format '{suffix}' for a figure. Use {known}.")
     elif importlib.util.find_spec("kaleido") is None:
         raise InputError(
             f"{path}: pictures need an extra, pip install 'atm-search[images]', and Chrome or "
             "Chromium. A .html file needs neither."
         )
     else:
-        figure.write_image(path, scale=2)
+        figure.write_image(path, format=suffix.removeprefix("."), scale=2)
+
+
+def _add_lossless(figure: go.Figure, view: View) -> None:
+    figure.add_hrect(
+        y0=view.study.dense.top1,
+        y1=100,
+        fillcolor=GREEN,
+        opacity=0.06,
+        line_width=0,
+        annotation_text="lossless",
+        annotation_position="bottom left",
+        annotation_font_color=GREEN,
+    )
+
+
+def _add_trials(figure: go.Figure, view: View) -> None:
+    """What is measured, and apart from it what was stopped early or breaks a constraint."""
+    raced = {record.number for record in view.raced}
+    measured = [record for record in view.records if record.measurement is not None]
+    full = [record for record in measured if record.number not in raced]
+    groups = (
+        ("raced out (estimate)", [r for r in measured if r.number in raced], LIGHT, "x"),
+        ("breaks a constraint", [r for r in full if r.feasible is False], ORANGE, "circle-open"),
+        ("trials", [r for r in full if r.feasible is not False], GREY, "circle"),
+    )
+    for name, records, colour, symbol in groups:
+        if records or name == "trials":
+            _add_markers(figure, records, view, name=name, colour=colour, symbol=symbol)
+
+
+def _add_markers(
+    figure: go.Figure,
+    records: Sequence[TrialRecord],
+    view: View,
+    *,
+    name: str,
+    colour: str,
+    symbol: str,
+) -> None:
+    pairs = [(record, m) for record in records if (m := record.measurement) is not None]
+    figure.add_scatter(
+        x=[m.gflops for _, m in pairs],
+        y=[view.study.dense.top1 + m.delta_top1 for _, m in pairs],
+        text=[
+            f"trial {r.number}, {m.images:,} images<br>{params_text(r.params)}" for r, m in pairs
+        ],
+        customdata=[record.number for record, _ in pairs],
+        name=name,
+        mode="markers",
+        marker={
+            "color": colour,
+            "size": 6,
+            "opacity": 0.7,
+            "symbol": symbol,
+            "line": {"color": colour, "width": 1},
+        },
+        hovertemplate=HOVER,
+    )
+
+
+def _add_published(figure: go.Figure, published: PublishedSection, top1: float) -> None:
+    """Published points at their own change from their own dense model."""
+    points = sorted(published.points, key=lambda point: point.gflops)
+    figure.add_scatter(
+        x=[point.gflops for point in points],
+        y=[top1 + point.top1 - published.dense.top1 for point in points],
+        text=[f"published: top-1 {p.top1:.2f} %<br>{params_text(p.params)}" for p in points],
+        name=f"published change ({published.source})",
+        mode="lines+markers",
+        line={"color": "#111827", "width": 1, "dash": "dash"},
+        marker={"size": 5, "symbol": "diamond"},
+        hovertemplate=HOVER,
+    )
+
+
+def _add_line(
+    figure: go.Figure,
+    points: Sequence[FrontierPoint],
+    *,
+    name: str,
+    colour: str,
+    error: bool = False,
+) -> None:
+    measured = [point.measurement for point in points]
+    intervals = {
+        "type": "data",
+        "symmetric": False,
+        "array": [m.delta_ci95[1] - m.delta_top1 for m in measured],
+        "arrayminus": [m.delta_top1 - m.delta_ci95[0] for m in measured],
+        "thickness": 1,
+        "width": 3,
+    }
+    figure.add_scatter(
+        x=[m.gflops for m in measured],
+        y=[m.top1 for m in measured],
+        error_y=intervals if error else None,
+        text=[f"{name.split(',')[0]}, trial {p.number}<br>{params_text(p.params)}" for p in points],
+        # Only of this study: others' numbers are not for a click.
+        customdata=[point.number for point in points] if error else None,
+        name=name,
+        mode="lines+markers",
+        line={"color": colour, "shape": "hv", "width": 1.5},
+        marker={"size": 8 if error else 6},
+        hovertemplate=HOVER,
+    )
+
+
+def _add_picks(figure: go.Figure, view: View) -> None:
+    """Rings around the picks, with their names."""
+    by_number: dict[int, list[str]] = {}
+    for name, point in view.picks.items():
+        by_number.setdefault(point.number, []).append(name.replace("_", " "))
+    points = {point.number: point for point in view.points}
+    chosen = [points[number].measurement for number in by_number]
+    figure.add_scatter(
+        x=[m.gflops for m in chosen],
+        y=[m.top1 for m in chosen],
+        text=[" and ".join(names) for names in by_number.values()],
+        textposition="top left",
+        textfont={"color": BLUE, "size": 11},
+        name=", ".join(NAMES).replace("_", " "),
+        mode="markers+text",
+        marker={"size": 15, "color": "rgba(0,0,0,0)", "line": {"color": BLUE, "width": 1.5}},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _accuracies(view: View) -> list[float]:
+    """From just below the frontier to just above it: useless trials far below are cut off."""
+    top1 = view.study.dense.top1
+    lows = [top1 + point.measurement.delta_ci95[0] for point in view.points]
+    highs = [top1 + point.measurement.delta_ci95[1] for point in view.points]
+    low, high = min([*lows, top1 - 1]), max([*highs, top1 + 0.5])
+    margin = 0.05 * (high - low)
+    return [low - margin, high + margin]

@@ -12,11 +12,11 @@ from pathlib import Path
 import optuna
 import pytest
 
-from atm_search.show.dashboard import is_loopback
+from atm_search.show.access import is_loopback
 
 
-@pytest.fixture(name="store")
-def _store(tmp_path: Path) -> str:
+@pytest.fixture(name="foreign")
+def _foreign(tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(study_name="seen", storage=url, directions=["maximize", "minimize"])
     study.optimize(lambda trial: (trial.suggest_int("r", 0, 9), 1.0), n_trials=3)
@@ -31,11 +31,11 @@ def started(*arguments: str) -> "subprocess.Popen[str]":
 
 
 @pytest.fixture(name="address")
-def _address(store: str, request: pytest.FixtureRequest) -> Iterator[str]:
+def _address(foreign: str, request: pytest.FixtureRequest) -> Iterator[str]:
     extra = getattr(request, "param", [])
-    with started("--storage", store, "--port", "0", *extra) as process:
+    with started("--storage", foreign, "--port", "0", *extra) as process:
         assert process.stdout is not None
-        yield process.stdout.readline().strip().removesuffix("/dashboard")
+        yield process.stdout.readline().strip().removesuffix("/frontier")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         assert process.returncode == 0
@@ -61,6 +61,11 @@ def test_the_dashboard_shows_studies_and_refuses_to_change_them(address: str) ->
     assert status == 405
     assert "read-only" in text
     assert ask(f"{address}/api/studies", method="POST")[0] == 405
+    assert ask(f"{address}/frontier/studies") == (200, '["seen"]')
+    status, text = ask(f"{address}/frontier/data?study=seen")
+    assert status == 404
+    assert "Study 'seen' was not made by atm-search" in text
+    assert "It holds: seen" in ask(f"{address}/frontier/data?study=unseen")[1]
     assert len(json.loads(ask(f"{address}/api/studies")[1])["study_summaries"]) == 1
 
 
@@ -70,9 +75,9 @@ def test_editing_has_to_be_allowed(address: str) -> None:
     assert ask(f"{address}/api/studies/{study['study_id']}", method="DELETE")[0] == 204
 
 
-def test_a_port_in_use_is_said(address: str, store: str) -> None:
+def test_a_port_in_use_is_said(address: str, foreign: str) -> None:
     port = address.rsplit(":", 1)[1]
-    with started("--storage", store, "--port", port) as process:
+    with started("--storage", foreign, "--port", port) as process:
         _, said = process.communicate(timeout=60)
     assert process.returncode == 2
     assert f"cannot listen on 127.0.0.1:{port}" in said

@@ -1,0 +1,144 @@
+"""A study in words: what was searched, on what, what it was made with, how to do it again."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from atm_search.merging.registry import methods
+from atm_search.search.frontier import reference_point
+from atm_search.search.study import Study
+from atm_search.show.picks import NAMES
+from atm_search.show.status import pick_text, status, status_text
+from atm_search.show.view import View
+
+
+def note(view: View) -> list[str]:
+    """What was searched, on what, how far it is, and the picks; a sentence or two each."""
+    study = view.study
+    identity, dense = study.identity, study.dense
+    lines = [
+        f"{identity.method.upper()} in {identity.model}, searched by {study.plan.sampler} over "
+        f"{len(identity.space):,} configurations, on {dense.images:,} images "
+        f"({Path(study.plan.hints.get('data', 'of unknown source')).name}). "
+        f"The dense model reaches top-1 {dense.top1:.2f} % for {dense.gflops:.4f} GFLOPs.",
+        f"{status_text(status(view))}; {len(view.points)} configurations on the frontier.",
+    ]
+    limits = identity.constraints.to_dict()
+    if limits:
+        words = ", ".join(f"{name} {limit:g}" for name, limit in limits.items())
+        lines.append(f"Only configurations that keep {words} count.")
+    if not view.points:
+        return [*lines, "No finished trial yet: the frontier appears with the first."]
+    for name, what in NAMES.items():
+        point = view.picks.get(name)
+        found = "none found" if point is None else pick_text(point)
+        lines.append(f"{name.replace('_', ' ').capitalize()} ({what}): {found}.")
+    return lines
+
+
+def caveats(view: View) -> list[str]:
+    """How far the figures can be trusted."""
+    top1, gflops = reference_point(view.study.dense)
+    lines = [
+        "Intervals are 95 % intervals of the paired change of top-1 against the dense model on the "
+        "same images. The frontier's points were chosen for looking good on these very images: on "
+        "others they will look a little worse.",
+        f"Hypervolume is measured from top-1 {top1:.2f} %, {gflops:.4f} GFLOPs.",
+    ]
+    if view.raced:
+        lines.append(
+            "Trials that were raced out were measured on fewer images, until others were surely "
+            "better; they are estimates and never on the frontier."
+        )
+    if view.published is not None:
+        lines.append(
+            f"Published figures ({view.published.source}) are of other images: they are drawn at "
+            f"their change from their own dense model, top-1 {view.published.dense.top1:.2f} %, "
+            f"{view.published.dense.gflops:.2f} GFLOPs."
+        )
+    return lines
+
+
+def provenance(study: Study, view: View) -> list[tuple[str, str]]:
+    """What figures were made from and with: name and value, for people."""
+    identity, plan = study.identity, study.plan
+    protocol = dict(identity.protocol)
+    preprocessing = protocol.pop("preprocessing", {})
+    facts = [
+        ("model", identity.model),
+        ("weights", f"sha256 {identity.weights_digest} ({plan.hints.get('weights', '?')})"),
+        ("images", f"{identity.images:,} ({plan.hints.get('data', '?')})"),
+        ("shard", f"sha256 {identity.shard_digest}"),
+        *((name, str(value)) for name, value in protocol.items()),
+        ("preprocessing", ", ".join(f"{name} {value}" for name, value in preprocessing.items())),
+        ("method", identity.method),
+        *((name, f"{value} (fixed)") for name, value in identity.fixed_params.items()),
+        *((r.name, f"{r.low} to {r.high} by {r.step}") for r in identity.space.ranges),
+        *((name, f"{limit:g}") for name, limit in identity.constraints.to_dict().items()),
+        ("sampler", f"{plan.sampler}, seed {plan.seed}, {plan.budget} trials"),
+    ]
+    environments = {
+        (e.device, e.dtype, ", ".join(f"{name} {v}" for name, v in sorted(e.versions.items())))
+        for record in view.records
+        if (e := record.environment) is not None
+    }
+    return facts + [
+        ("measured on", f"{device}, {dtype}; {versions}")
+        for device, dtype, versions in sorted(environments)
+    ]
+
+
+def commands(view: View) -> list[tuple[str, str]]:
+    """What to type to search again, and to deploy: purpose and command."""
+    study = view.study
+    lines = [("search again, or on", shlex.join(["atm-search", "start", *_options(study)]))]
+    if not _is_usual(study):
+        lines[0] = ("search again, with a study file for the changed space", lines[0][1])
+    export = ["atm-search", "export", "--study", study.name, "-o", "frontier"]
+    lines.append(("write a file per configuration of the frontier", shlex.join(export)))
+    for name, point in view.picks.items():
+        lines.append((name.replace("_", " "), shlex.join([*export, "--trial", str(point.number)])))
+    lines.append(("deploy, in Python", 'model = atm_search.load("frontier/....yaml")'))
+    return lines
+
+
+def _options(study: Study) -> Iterator[str]:
+    """The options of `start` that make this study."""
+    identity, plan = study.identity, study.plan
+    protocol, hints = identity.protocol, plan.hints
+    wanted = {
+        "--model": identity.model,
+        "--checkpoint": _path(hints.get("weights")),
+        "--data": _path(hints.get("data")),
+        "--images": hints.get("images"),
+        "--batch-size": protocol.get("batch_size"),
+        "--dtype": protocol.get("dtype"),
+        "--crop-pct": protocol.get("preprocessing", {}).get("crop_pct"),
+        "--method": identity.method,
+        "--max-drop": identity.constraints.max_drop,
+        "--max-gflops": identity.constraints.max_gflops,
+        "--sampler": plan.sampler,
+        "--step": plan.step if plan.sampler == "grid" else None,
+        "--seed": plan.seed,
+        "--trials": plan.budget,
+        "--study": study.name,
+    }
+    for option, value in wanted.items():
+        if value is not None:
+            yield option
+            yield f"{value:g}" if isinstance(value, float) else str(value)
+    if hints.get("skip_corrupt"):
+        yield "--skip-corrupt"
+
+
+def _path(hint: str | None) -> str | None:
+    """A hint that is a place, not words such as 'built in'."""
+    return hint if hint is not None and Path(hint).is_absolute() else None
+
+
+def _is_usual(study: Study) -> bool:
+    """Whether the study searches its method's own space."""
+    known = methods().get(study.identity.method)
+    ranges = study.identity.space.ranges
+    depth = next((int(item.high) for item in ranges if item.name == "split_depth"), 12)
+    return known is not None and known.space(depth) == ranges

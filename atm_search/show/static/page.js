@@ -1,0 +1,185 @@
+// Draws a study from one JSON value: of a report, where it is part of the page, or of a
+// dashboard, which is asked for it again and again and answers 304 while nothing is new.
+"use strict";
+
+const POLL_MS = 2000;
+const SIDE_BY_SIDE = ["tokens", "thresholds", "hypervolume", "importance"];
+const study = new URLSearchParams(location.search).get("study");
+const part = (id) => document.getElementById(id);
+const query = (values) => new URLSearchParams(values).toString();
+let data = null;
+let chosen = null;
+
+function element(tag, text, properties) {
+  return Object.assign(document.createElement(tag), {textContent: text ?? ""}, properties);
+}
+
+function fixed(value, digits, signed) {
+  return (signed && value >= 0 ? "+" : "") + value.toFixed(digits);
+}
+
+function show() {
+  document.title = `${data.study} · atm-search`;
+  part("title").textContent = data.study;
+  part("content").hidden = false;
+  part("note").replaceChildren(...data.note.map((line) => element("p", line)));
+  part("caveats").replaceChildren(...data.caveats.map((line) => element("p", line)));
+  for (const name of ["commands", "provenance"]) {
+    const rows = data[name].flatMap(([key, value]) => [element("dt", key), element("dd", value)]);
+    part(name).replaceChildren(...rows);
+  }
+  showTable();
+  // All before the first is drawn: what is hidden has no width, and takes none from the others.
+  ["frontier", ...SIDE_BY_SIDE].forEach((name) => (part(name).hidden = !data.figures[name]));
+  drawFigure("frontier", 560);
+  SIDE_BY_SIDE.forEach((name) => drawFigure(name, 380));
+}
+
+function drawFigure(name, height) {
+  const figure = data.figures[name];
+  const place = part(name);
+  if (!figure) return;
+  const layout = {...figure.layout, height, width: undefined, autosize: true};
+  const first = !place.data;
+  Plotly.react(place, figure.data, layout, {responsive: true, displaylogo: false});
+  if (first) {
+    place.on("plotly_click", (event) => {
+      const number = event.points[0].customdata;
+      if (number !== undefined) choose(number);
+    });
+  }
+}
+
+function showTable() {
+  const rows = data.summary.frontier;
+  if (!rows.length) return;
+  const params = Object.keys(rows[0].params).filter((key) => rows[0].params[key] !== true);
+  const table = element("table");
+  const names = ["trial", "GFLOPs", "saved", "top-1", "change", "95 % interval", ...params, ""];
+  const head = table.createTHead().insertRow();
+  names.forEach((name) => head.append(element("th", name)));
+  const body = table.createTBody();
+  for (const row of rows) {
+    const line = body.insertRow();
+    line.id = `row-${row.trial}`;
+    line.className = row.trial === chosen ? "chosen" : "";
+    line.onclick = () => choose(row.trial);
+    const [low, high] = row.delta_ci95;
+    [
+      row.trial,
+      fixed(row.gflops, 4),
+      `${fixed(100 * (row.gflops / row.dense_gflops - 1), 1, true)} %`,
+      fixed(row.top1, 2),
+      fixed(row.delta_top1, 2, true),
+      `${fixed(low, 2, true)} to ${fixed(high, 2, true)}`,
+      ...params.map((key) => row.params[key]),
+    ].forEach((text) => line.append(element("td", String(text))));
+    line.append(element("td", row.pick, {className: "pick"}));
+  }
+  part("table").replaceChildren(table);
+}
+
+function choose(number) {
+  chosen = number;
+  showTable();
+  const row = data.summary.frontier.find((item) => item.trial === number);
+  const place = part("trial");
+  place.hidden = false;
+  const lines = [element("h2", `Trial ${number}`)];
+  if (row) {
+    const params = Object.entries(row.params).filter(([, value]) => value !== true);
+    lines.push(element("p", params.map(([key, value]) => `${key} = ${value}`).join(", ")));
+    const counts = row.tokens_per_layer.map((count) => Math.round(count)).join(" ");
+    lines.push(element("p", `Tokens that enter each MLP, mean: ${counts}`));
+    if (row.thresholds) {
+      const taus = row.thresholds.map((tau) => tau.toFixed(3)).join(" ");
+      lines.push(element("p", `Threshold of each block: ${taus}`));
+    }
+  } else {
+    lines.push(element("p", "Not on the frontier."));
+  }
+  const picture = element("div", "", {id: "picture"});
+  place.replaceChildren(...lines, picture);
+  place.scrollIntoView({block: "nearest"});
+  showPicture(picture, number);
+}
+
+async function showPicture(place, number) {
+  const about = "Each image alone, simple to complex. A merged token is one region in its mean " +
+    "colour; a sharp patch is unmerged. Right: ToMe at the same GFLOPs.";
+  if (data.pictures) {
+    const source = data.pictures[number];
+    if (source) place.replaceChildren(element("p", about), element("img", "", {src: source}));
+    return;
+  }
+  place.replaceChildren(element("p", "Drawing token pictures …"));
+  let parts;
+  try {
+    const answer = await fetch(`/frontier/tokens?${query({study: data.study, trial: number})}`);
+    if (answer.ok) {
+      const source = URL.createObjectURL(await answer.blob());
+      const alt = `What trial ${number} merges`;
+      parts = [element("p", about), element("img", "", {src: source, alt})];
+    } else {
+      parts = [element("p", await answer.text(), {className: "missing"})];
+    }
+  } catch {
+    parts = [element("p", "The dashboard does not answer.", {className: "missing"})];
+  }
+  if (chosen === number) place.replaceChildren(...parts);
+}
+
+async function poll() {
+  try {
+    // The browser sends the ETag of what it has; an unchanged study costs the store one query.
+    const answer = await fetch(`/frontier/data?${query({study})}`, {cache: "no-cache"});
+    if (!answer.ok) {
+      part("state").textContent = await answer.text();
+    } else {
+      const version = answer.headers.get("ETag");
+      if (!data || version !== data.version) {
+        data = await answer.json();
+        data.version = version;
+        show();
+      }
+      part("state").textContent = "live";
+    }
+  } catch {
+    part("state").textContent = "The dashboard does not answer.";
+  }
+  setTimeout(poll, document.hidden ? 5 * POLL_MS : POLL_MS);
+}
+
+async function listStudies() {
+  const answer = await fetch("/frontier/studies");
+  const studies = answer.ok ? await answer.json() : [];
+  if (studies.length === 1) {
+    location.replace(`/frontier?${query({study: studies[0]})}`);
+    return;
+  }
+  part("state").textContent = answer.ok
+    ? studies.length ? "Studies of this store" : "The store holds no study yet."
+    : await answer.text();
+  const links = studies.map((name) => {
+    const line = element("p");
+    line.append(element("a", name, {href: `/frontier?${query({study: name})}`}));
+    return line;
+  });
+  part("note").replaceChildren(...links);
+  part("content").hidden = false;
+  document.querySelectorAll("main > section:not(#note)").forEach((place) => (place.hidden = true));
+  if (!studies.length) setTimeout(listStudies, POLL_MS);
+}
+
+const inline = part("data");
+if (inline) {
+  data = JSON.parse(inline.textContent);
+  show();
+} else {
+  part("links").append(
+    element("a", "studies", {href: "/frontier"}),
+    element("a", "Optuna dashboard", {href: "/dashboard"}),
+  );
+  if (study === null) listStudies();
+  else poll();
+}

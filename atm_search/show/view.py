@@ -1,0 +1,96 @@
+"""Everything of a study that people look at, read once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from optuna.trial import FrozenTrial
+
+from atm_search.errors import StudyError
+from atm_search.search.frontier import FrontierPoint, frontier
+from atm_search.search.study import Study, load, names
+from atm_search.search.study_file import PublishedSection
+from atm_search.search.trials import TrialRecord
+from atm_search.show.picks import picks
+from atm_search.show.published import published
+
+
+@dataclass(frozen=True)
+class View:
+    """A study as it was at one moment, with what it is compared with."""
+
+    study: Study
+    trials: Sequence[FrozenTrial]
+    records: Sequence[TrialRecord]
+    """Of the same trials."""
+    rivals: Mapping[str, Sequence[FrontierPoint]]
+    """Frontiers of other studies of the same weights and images, by name of the study."""
+
+    @cached_property
+    def points(self) -> list[FrontierPoint]:
+        """The frontier, from the fewest GFLOPs to the most."""
+        return frontier(self.records, self.study.dense)
+
+    @cached_property
+    def picks(self) -> dict[str, FrontierPoint]:
+        """The configurations that most people want, by name."""
+        return picks(self.points)
+
+    @property
+    def published(self) -> PublishedSection | None:
+        """What others have published of the same model."""
+        return published(self.study.identity.model)
+
+    @property
+    def raced(self) -> list[TrialRecord]:
+        """Trials that were stopped early: measured on fewer images than the study has."""
+        images = self.study.dense.images
+        return [
+            record
+            for record in self.records
+            if record.measured and record.measurement and record.measurement.images < images
+        ]
+
+
+def view(study: Study, others: Sequence[Study] = ()) -> View:
+    """A study as it is now.
+
+    Args:
+        study: the study to look at.
+        others: studies of the same store; those that can be compared become rivals.
+    """
+    trials = study.optuna.get_trials(deepcopy=False)
+    return View(
+        study=study,
+        trials=trials,
+        records=[TrialRecord.of(trial) for trial in trials],
+        rivals={
+            other.name: points
+            for other in others
+            if other.name != study.name
+            and _comparable(study, other)
+            and (points := frontier(other.records(), other.dense))
+        },
+    )
+
+
+def open_view(study: Study) -> View:
+    """A study as it is now, with the rivals that its store holds."""
+    others = []
+    for name in names(study.storage):
+        if name != study.name:
+            try:
+                others.append(load(study.storage, name))
+            except StudyError:  # another program's
+                continue
+    return view(study, others)
+
+
+def _comparable(study: Study, other: Study) -> bool:
+    """Whether figures of both are of the same weights, images and protocol."""
+    ours, theirs = study.identity, other.identity
+    return (ours.weights_digest, ours.shard_digest, ours.protocol) == (
+        theirs.weights_digest,
+        theirs.shard_digest,
+        theirs.protocol,
+    )

@@ -1,0 +1,95 @@
+"""The commands that show: status, show, report, and what they say when there is nothing."""
+
+import json
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+from atm_search.cli.main import main
+
+SEARCH = ["--model", "demo", "--images", "20", "--sampler", "random", "--seed", "1"]
+
+
+class Cli:
+    """Runs a command in this process and keeps what it printed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capfd = monkeypatch, capfd
+        self.out = self.err = ""
+
+    def __call__(self, *arguments: object) -> int:
+        self.monkeypatch.setattr(sys, "argv", ["atm-search", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        self.out, self.err = self.capfd.readouterr()
+        return int(caught.value.code or 0)
+
+
+@pytest.fixture(name="cli")
+def _cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    for name in ("ATM_SEARCH_STORAGE", "ATM_SEARCH_DATA", "ATM_SEARCH_CHECKPOINTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return Cli(monkeypatch, capfd)
+
+
+def test_a_finished_search_is_shown_in_every_form(cli: Cli, tmp_path: Path) -> None:
+    assert cli("start", *SEARCH, "--trials", 3) == 0
+    assert cli("status") == 0
+    assert "3 of 3 trials" in cli.out
+    assert cli("status", "--json") == 0
+    status = json.loads(cli.out)
+    assert (status["done"], status["budget"], status["seconds_left"]) == (3, 3, None)
+
+    assert cli("frontier", "--json") == 0
+    frontier = json.loads(cli.out)
+    best = frontier["frontier"][-1]
+    assert cli("show", best["trial"], "-o", "tokens.png", "--json") == 0
+    shown = json.loads(cli.out)
+    assert shown["params"] == best["params"]
+    assert shown["measurement"]["gflops"] == best["gflops"]
+    assert shown["standing"].startswith("On the frontier")
+    assert (tmp_path / "tokens.png").read_bytes().startswith(b"\x89PNG")
+    assert cli("show", best["trial"]) == 0
+    assert f"Trial {best['trial']} of demo: tau0=" in cli.out
+    assert f"{best['gflops']:.4f}" in cli.out
+
+    assert cli("report", "-o", "report.json") == 0
+    assert cli.out.strip() == "report.json"
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["frontier"] == frontier["frontier"]
+    assert report["hypervolume"] == frontier["hypervolume"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["status"], "No store at atm-search.db"),
+        (["report"], "No store at atm-search.db"),
+        (["report", "-o", "frontier.gif"], "no format 'gif' for a report"),
+        (["show", "0"], "No store at atm-search.db"),
+        (["show", "first"], "TRIAL"),
+        (["dashboard"], "No store at atm-search.db"),
+    ],
+)
+def test_mistakes_get_one_line_and_exit_code_2(
+    cli: Cli, arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    assert cli(*arguments) == 2
+    assert words in " ".join(cli.err.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_studies_that_cannot_be_shown_are_named(cli: Cli) -> None:
+    optuna.create_study(study_name="other", storage="sqlite:///atm-search.db")
+    assert cli("start", *SEARCH, "--trials", 1) == 0
+    assert cli("status") == 2
+    assert "The store holds 2 studies: other, demo. Use --study." in cli.err
+    assert cli("status", "--study", "dem") == 2
+    assert "No study 'dem' in this store. It holds: demo, other." in cli.err
+    assert cli("show", 7, "--study", "demo") == 2
+    assert "Study 'demo' has no trial 7: it has trials 0 to 0." in cli.err
+    assert cli("show", 0, "--study", "demo", "-o", "tokens.jpg") == 2
+    assert "token pictures are written as .png" in cli.err
