@@ -14,10 +14,11 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from optuna.distributions import BaseDistribution, distribution_to_json
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.study import StudyDirection
 from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
@@ -66,6 +67,22 @@ class SteadyStorage(RDBStorage):
 
     _params: list[tuple[int, str, float, BaseDistribution]] | None = None
     """Parameters that wait to be written together."""
+
+    def create_new_study(
+        self, directions: Sequence[StudyDirection], study_name: str | None = None
+    ) -> int:
+        """The id of a new study; a second attempt takes the first one's for its own."""
+        create = super().create_new_study
+
+        def attempt(again: bool) -> int:
+            try:
+                return create(directions, study_name)
+            except DuplicatedStudyError:
+                if not again or study_name is None:
+                    raise
+                return int(self.get_study_id_from_name(study_name))
+
+        return self._steadily(attempt)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """The id of a new trial, RUNNING unless the template says otherwise."""

@@ -8,6 +8,8 @@ from typing import Any
 import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
@@ -56,6 +58,27 @@ def test_a_trial_asked_for_is_made_once_though_its_answer_was_lost(
     trial = study.optuna.ask()
     assert done == [3]
     assert [t.number for t in study.optuna.trials] == [trial.number]
+
+
+def test_a_study_is_begun_once_though_the_answer_was_lost(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, lost = RDBStorage.create_new_study, [True]
+
+    def lossy(self: RDBStorage, *args: Any) -> int:
+        made = create(self, *args)
+        if lost:
+            lost.clear()
+            raise lost_connection()
+        return made
+
+    monkeypatch.setattr(RDBStorage, "create_new_study", lossy)
+    study = begin()
+    assert not lost
+    assert study.plan.budget == 10
+    monkeypatch.undo()
+    with pytest.raises(optuna.exceptions.DuplicatedStudyError):
+        study.storage.create_new_study([StudyDirection.MINIMIZE], study.name)
 
 
 def test_a_queued_trial_is_taken_once_though_the_answer_was_lost(
