@@ -10,6 +10,7 @@ from typing import Any
 
 from atm_search.errors import ParameterError
 from atm_search.merging.atm import Atm
+from atm_search.merging.fixed import Fixed
 from atm_search.merging.method import Method
 from atm_search.merging.tome import Tome
 
@@ -22,7 +23,7 @@ def methods() -> dict[str, type[Method]]:
     found: dict[str, type[Method]] = {}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         found[entry.name] = entry.load()
-    return found | {method.name: method for method in (Atm, Tome)}
+    return found | {method.name: method for method in (Atm, Fixed, Tome)}
 
 
 def method_class(name: str) -> type[Method]:
