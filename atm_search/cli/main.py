@@ -8,9 +8,11 @@ from atm_search.cli.dashboard import dashboard
 from atm_search.cli.download import download
 from atm_search.cli.evaluate import evaluate
 from atm_search.cli.export import export
+from atm_search.cli.freeze import freeze
 from atm_search.cli.frontier import frontier
 from atm_search.cli.start import start
 from atm_search.cli.studies import studies
+from atm_search.cli.verify import verify
 from atm_search.cli.worker import worker
 from atm_search.errors import AtmSearchError
 
@@ -30,6 +32,8 @@ for command in (
     frontier,
     dashboard,
     export,
+    verify,
+    freeze,
     evaluate,
     download,
 ):
