@@ -8,6 +8,7 @@ from atm_search.cli.dashboard import dashboard
 from atm_search.cli.download import download
 from atm_search.cli.evaluate import evaluate
 from atm_search.cli.export import export
+from atm_search.cli.export_onnx import export_onnx
 from atm_search.cli.freeze import freeze
 from atm_search.cli.frontier import frontier
 from atm_search.cli.start import start
@@ -34,6 +35,7 @@ for command in (
     export,
     verify,
     freeze,
+    export_onnx,
     evaluate,
     download,
 ):
