@@ -48,7 +48,7 @@ class Place:
             force=self.force,
         )
         if model.weights_digest != configuration.model.weights_sha256:
-            console.print(f"Note: the figures in {file} are of other weights.")
+            console.print(f"Note: the figures in {file} are of other weights.", markup=False)
         folder = Path(configuration.data.source)
         return prepare(
             console,

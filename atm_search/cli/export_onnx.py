@@ -40,7 +40,8 @@ def export_onnx(
     log_console().print(
         f"Input    images, float32 [batch, {', '.join(map(str, model.preprocessing.input_size))}], "
         f"normalised\nOutput   logits, float32 [batch, {model.num_classes}]\n"
-        f"Checked  ONNX Runtime gives PyTorch's logits within {difference:.1g}"
+        f"Checked  ONNX Runtime gives PyTorch's logits within {difference:.1g}",
+        markup=False,
     )
     if as_json:
         print(json.dumps({"file": str(path), "largest_logit_difference": difference}, indent=2))

@@ -53,7 +53,7 @@ def freeze(
         print(json.dumps(_summary(path, fixed), indent=2))
         return
     results = result_console()
-    title = f"{fixed.model.name} {fixed.method.name} r={fixed.method.params['r']}"
+    title = f"{fixed.model.name} {fixed.method.name}"
     results.print(measurement_table(fixed.measurement, title=title))
     results.print(_cost_of_freezing(fixed))
     print(path)

@@ -135,6 +135,7 @@ def test_a_frozen_configuration_becomes_an_onnx_model(cli: Cli, best: Path) -> N
     assert cli("verify", frozen["file"])[0] == 0
     code, out, err = cli("export-onnx", frozen["file"], "-o", "model.onnx")
     assert (code, out.strip()) == (0, "model.onnx")
+    assert "float32 [batch, 3, 160, 160]" in err
     assert "ONNX Runtime gives PyTorch's logits within" in err
     assert Path("model.onnx").stat().st_size > 1000
     code, _, err = cli("freeze", frozen["file"])
