@@ -51,7 +51,7 @@ class Configuration(Section):
     """How it was measured. A batch-adaptive method merges by the mean over a batch: other batch
     sizes give other figures (`atm-search verify --batch-size`)."""
     data: DataSection
-    """The images that it was measured on, those that the search chose it by."""
+    """The images that it was measured on; a search chose it for looking good on its own."""
     measurement: Measured
     """Counts of images, and means per image. GFLOPs are 10^9 multiply-adds; what finding the pairs
     costs is beside them."""

@@ -157,3 +157,10 @@ def test_other_weights_are_refused_unless_forced(
     code, _, err = cli("verify", best, "--checkpoint", tmp_path / "other.safetensors", "--force")
     assert code in (0, 1)
     assert "are of other weights" in err
+
+
+@pytest.mark.parametrize("command", ["export", "verify", "freeze", "export-onnx"])
+def test_help_has_an_example(cli: Cli, command: str) -> None:
+    code, out, _ = cli(command, "--help")
+    assert code == 0
+    assert f"Example: atm-search {command}" in out
