@@ -108,7 +108,7 @@ class Report:
         return not any(wrong) and not self.worker_errors
 
 
-def measure(method: Method) -> Measurement:
+def measure(method: Method, race: object = None) -> Measurement:
     """A smooth trade of accuracy for compute, the same for the same configuration."""
     params = method.params()
     share = sum(Atm(**params).thresholds(12)) / 12 - 0.2 * (1 - params["tau0"])
@@ -151,7 +151,7 @@ def work(plan: Plan, name: str, number: int, ledger: Path) -> None:
     """Be a worker of a study, and note in the ledger what the store acknowledged."""
     rng = random.Random(f"{plan.seed} {name} {number} {os.getpid()}")
 
-    def slow(method: Method) -> Measurement:
+    def slow(method: Method, race: object = None) -> Measurement:
         time.sleep(rng.uniform(plan.shortest_ms, plan.longest_ms) / 1000)
         return measure(method)
 

@@ -3,7 +3,8 @@
     python benchmarks/record.py --model demo --images 300 --step 3 -o benchmarks/demo_300.csv
 
 Each configuration becomes a line as soon as it is measured; the same command goes on where it was
-stopped. The first line says, as JSON, what was measured on what.
+stopped. The first line says, as JSON, what was measured on what. With --outcomes a last column has
+what the configuration did image by image, which races need.
 """
 
 import argparse
@@ -15,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from atm_search.measure.evaluator import Evaluator
+from atm_search.measure.outcomes import Outcomes
+from atm_search.measure.racing import Race
 from atm_search.measure.setup import BATCH_SIZE, open_shard
 from atm_search.merging.registry import build, method_class
 from atm_search.models.zoo import load_model
 from atm_search.search.space import Space
 
 FIGURES = ("top1_hits", "gflops", "kl")
+OUTCOMES = "outcomes"
+"""Column with `Outcomes.to_text`."""
+
 DIGITS = 9
 """Of GFLOPs and KL: a millionth of a percent, and files that are read."""
 
@@ -45,23 +51,31 @@ def main() -> None:
         "fixed_params": method.defaults() | {"prop_attn": model.prop_attn},
         "space": space.to_list(),
     }
-    done = _begun(options.output, about, [item.name for item in space.ranges])
+    if options.outcomes:
+        hits = evaluator.dense().top1_hit.cpu()
+        dense = Outcomes.of(hits, [0.0] * len(hits), [evaluator.dense_gflops])
+        about["dense_outcomes"] = dense.to_text()
+    names = [item.name for item in space.ranges]
+    figures = [*FIGURES, OUTCOMES] if options.outcomes else list(FIGURES)
+    done = _begun(options.output, about, [*names, *figures])
     started = time.perf_counter()
     with options.output.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for index in range(done, len(space)):
             params = space.at(index)
-            measured = evaluator.measure(build("atm", about["fixed_params"] | params))
-            figures = [measured.top1_hits, round(measured.gflops, DIGITS)]
-            writer.writerow([*params.values(), *figures, round(measured.kl, DIGITS)])
+            race = Race()
+            measured = evaluator.measure(build("atm", about["fixed_params"] | params), race=race)
+            row = [*params.values(), measured.top1_hits, round(measured.gflops, DIGITS)]
+            row.append(round(measured.kl, DIGITS))
+            writer.writerow([*row, race.outcomes.to_text()] if options.outcomes else row)
             file.flush()
             rate = (time.perf_counter() - started) / (index + 1 - done)
             print(f"{index + 1} of {len(space)}, {rate:.2f} s each", file=sys.stderr, flush=True)
 
 
-def _begun(path: Path, about: dict[str, Any], names: list[str]) -> int:
+def _begun(path: Path, about: dict[str, Any], headings: list[str]) -> int:
     """How many configurations a file has already, in order; a new one gets its headings."""
-    head = [f"# {json.dumps(about)}", ",".join([*names, *FIGURES])]
+    head = [f"# {json.dumps(about)}", ",".join(headings)]
     if not path.exists():
         path.write_text("\n".join(head) + "\n")
         return 0
@@ -85,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     parser.add_argument("--step", type=int, default=3, help="every step-th value of each range")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--outcomes", action="store_true", help="record image by image too")
     parser.add_argument("-o", "--output", type=Path, required=True)
     return parser
 

@@ -4,7 +4,7 @@
 
 A search can reach exactly the recorded configurations: they are its space. Its quality is the share
 of the hypervolume of the whole table, from the reference point that `frontier` states. Every search
-runs as a study with one worker, in memory; measuring costs nothing.
+runs as a study with one worker in an SQLite file; measuring costs nothing.
 """
 
 import argparse
@@ -12,25 +12,30 @@ import csv
 import json
 import statistics
 import sys
+import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import optuna
-from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 
 from atm_search.measure.measurement import Measurement
+from atm_search.measure.outcomes import Outcomes
+from atm_search.measure.racing import Race
 from atm_search.merging.method import Method
 from atm_search.search.dense import Dense
 from atm_search.search.frontier import hypervolume_history
 from atm_search.search.identity import Identity
 from atm_search.search.samplers import SAMPLERS
 from atm_search.search.space import Key, Space
+from atm_search.search.store import open_store
 from atm_search.search.study import create_or_resume
 from atm_search.search.trials import Environment, TrialRecord
 from atm_search.search.worker import run
+
+OUTCOMES = "outcomes"
+"""Column with `Outcomes.to_text`, if `record.py --outcomes` wrote the table."""
 
 CHECKPOINTS = (50, 100, 150, 200)
 ENVIRONMENT = Environment("table", "float32", {})
@@ -43,15 +48,18 @@ class Table:
     identity: Identity
     dense: Dense
     measurements: dict[Key, Measurement]
+    outcomes: dict[Key, Outcomes]
+    """Image by image; empty if that was not recorded."""
+    dense_outcomes: Outcomes | None = None
 
     @classmethod
-    def read(cls, path: Path) -> "Table":
-        """What `record.py` wrote, if it is whole."""
+    def read(cls, path: Path, *, whole: bool = True) -> "Table":
+        """What `record.py` wrote, if it is whole, unless a part will do."""
         with path.open() as file:
             about = json.loads(file.readline().removeprefix("# "))
             rows = list(csv.DictReader(file))
         space = Space.from_list(about["space"])
-        if len(rows) < len(space):
+        if whole and len(rows) < len(space):
             sys.exit(f"{path} has {len(rows)} of {len(space)} configurations: record it first.")
         identity = Identity(
             model=about["model"],
@@ -64,12 +72,44 @@ class Table:
             space=space,
         )
         dense = Dense(about["images"], about["dense_top1_hits"], 0, about["dense_gflops"])
-        numbers = ({name: float(value) for name, value in row.items()} for row in rows)
-        return cls(identity, dense, {space.key(row): _measurement(row, dense) for row in numbers})
+        texts = [row.pop(OUTCOMES, None) for row in rows]
+        numbers = [{name: float(value) for name, value in row.items()} for row in rows]
+        keys = [space.key(row) for row in numbers]
+        seen = zip(keys, texts, strict=True)
+        return cls(
+            identity,
+            dense,
+            {key: _measurement(row, dense) for key, row in zip(keys, numbers, strict=True)},
+            {key: Outcomes.from_text(text) for key, text in seen if text is not None},
+            Outcomes.from_text(about["dense_outcomes"]) if "dense_outcomes" in about else None,
+        )
 
-    def measure(self, method: Method) -> Measurement:
-        """The recorded measurement."""
-        return self.measurements[self.identity.space.key(method.params())]
+    def measure(self, method: Method, race: Race) -> Measurement:
+        """The recorded measurement, as far as the race lets it come."""
+        key = self.identity.space.key(method.params())
+        full = self.measurements[key]
+        if key not in self.outcomes or self.dense_outcomes is None:
+            return full
+        ours, batch_size, done = self.outcomes[key], self.identity.protocol["batch_size"], 0
+        for gflops in ours.gflops:
+            images = slice(done, done + batch_size)
+            going = race.add(ours.hits[images], ours.kl[images], float(gflops))
+            done = min(images.stop, len(ours))
+            if not going:
+                break
+        if done == len(ours):
+            return full
+        hits, dense = ours.hits[:done], self.dense_outcomes.hits[:done]
+        return replace(
+            full,
+            images=done,
+            top1_hits=int(hits.sum()),
+            dense_top1_hits=int(dense.sum()),
+            lost=int((dense & ~hits).sum()),
+            gained=int((hits & ~dense).sum()),
+            kl=float(ours.kl[:done].mean(dtype=float)),
+            gflops=float(race.outcomes.gflops.mean()),
+        )
 
     def best(self) -> float:
         """Hypervolume of all that was recorded."""
@@ -83,15 +123,6 @@ class Table:
             self.dense,
         )
         return history[-1]
-
-
-class Memory(InMemoryStorage):
-    """A store that nobody else sees, and whose only worker needs no heartbeat."""
-
-    heartbeat_interval = grace_period = None
-
-    def record_heartbeat(self, trial_id: int) -> None:
-        """Nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -110,17 +141,19 @@ class Replay:
 def replay(table: Table, sampler: str, seed: int) -> Replay:
     """A search of CHECKPOINTS[-1] trials on the table."""
     started = time.perf_counter()
-    study = create_or_resume(
-        cast(RDBStorage, Memory()),
-        "replay",
-        identity=table.identity,
-        dense=lambda: table.dense,
-        budget=CHECKPOINTS[-1],
-        sampler=sampler,
-        seed=seed,
-    )
-    run(study, table.measure, environment=ENVIRONMENT)
-    records = study.records()
+    with tempfile.TemporaryDirectory() as folder:
+        study = create_or_resume(
+            open_store(str(Path(folder) / "replay.db"), create=True),
+            "replay",
+            identity=table.identity,
+            dense=lambda: table.dense,
+            budget=CHECKPOINTS[-1],
+            sampler=sampler,
+            seed=seed,
+            racing={"on": "off"},
+        )
+        run(study, table.measure, environment=ENVIRONMENT)
+        records = study.records()
     history = hypervolume_history(records, table.dense)
     return Replay(
         sampler,

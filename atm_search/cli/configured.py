@@ -57,4 +57,5 @@ class Place:
             images=configuration.data.images if self.images is None else self.images,
             skip_corrupt=self.skip_corrupt,
             batch_size=configuration.protocol.batch_size,
+            dtype=model.dtype_name,
         )

@@ -77,6 +77,7 @@ def evaluate(
         images=wanted.images if images is None and data in (None, wanted.data) else images,
         skip_corrupt=skip_corrupt,
         batch_size=wanted.batch_size if batch_size is None else batch_size,
+        dtype=wanted.dtype,
     )
     if wanted.shard_digest not in (None, evaluator.shard.digest):
         console.print(f"Note: the figures in {config} were measured on other images.")
@@ -98,6 +99,7 @@ class _Wanted:
 
     model: "LoadedModel"
     method: "Method | None"
+    dtype: str
     data: Path | None = None
     images: int | None = None
     batch_size: int | None = None
@@ -115,9 +117,11 @@ def _of_options(
     device: str,
 ) -> _Wanted:
     """What the command line alone asks for; method None is the dense model."""
-    from atm_search.merging.registry import build
+    from atm_search.measure.precision import AUTO, loaded_as
+    from atm_search.merging.registry import build, method_class
     from atm_search.models.zoo import DEMO, load_model
 
+    dtype = AUTO if dtype is None else dtype
     if method is not None:
         build(method, params)  # refuse a wrong parameter before anything is loaded
     loaded = load_model(
@@ -125,25 +129,29 @@ def _of_options(
         checkpoint=checkpoint,
         crop_pct=crop_pct,
         device=device,
-        dtype=dtype or "float32",
+        dtype=loaded_as(dtype),
     )
     if method is None:
-        return _Wanted(loaded, None)
-    chosen = build(method, params | {"prop_attn": loaded.prop_attn})
+        return _Wanted(loaded, None, dtype)
+    suits = loaded.prop_attn and method_class(method).prop_attn
+    chosen = build(method, params | {"prop_attn": suits})
     chosen.check(loaded.depth)
-    return _Wanted(loaded, chosen)
+    return _Wanted(loaded, chosen, dtype)
 
 
 def _of_file(config: Path, *, dtype: str | None, checkpoint: Path | None, device: str) -> _Wanted:
     """What a configuration file asks for."""
     from atm_search.deploy.configuration import Configuration
     from atm_search.deploy.load import load_configured_model
+    from atm_search.measure.precision import loaded_as
 
     file = Configuration.read(config)
+    dtype = file.protocol.dtype if dtype is None else dtype
     folder = Path(file.data.source)
     return _Wanted(
-        load_configured_model(file, checkpoint=checkpoint, device=device, dtype=dtype),
+        load_configured_model(file, checkpoint=checkpoint, device=device, dtype=loaded_as(dtype)),
         file.build_method(),
+        dtype,
         data=folder if folder.is_dir() else None,
         images=file.data.images,
         batch_size=file.protocol.batch_size,

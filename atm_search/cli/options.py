@@ -11,7 +11,7 @@ import typer
 
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="demo (built in, default), deit_t, deit_s, deit_b, any timm ViT."),
+    typer.Option("--model", help="demo (default), deit_s, lvvit_s, mae_b ..., any timm ViT."),
 ]
 Checkpoint = Annotated[
     Path | None,
@@ -42,12 +42,15 @@ BatchSize = Annotated[
     typer.Option("--batch-size", help="ATM merges by the mean over a batch. Default: 100."),
 ]
 Dtype = Annotated[
-    str | None, typer.Option("--dtype", help="float32 (default), bfloat16 or float16.")
+    str | None,
+    typer.Option("--dtype", help="float32, bfloat16, float16 or auto (default: what suits here)."),
 ]
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1 ...; auto is a GPU if there is one.")
 ]
-Method = Annotated[str | None, typer.Option("--method", help="atm (default) or tome.")]
+Method = Annotated[
+    str | None, typer.Option("--method", help="atm (default), tome, evit, diffrate, pitome, tofu.")
+]
 Storage = Annotated[
     str | None,
     typer.Option(

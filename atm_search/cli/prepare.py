@@ -1,17 +1,23 @@
 """What `start`, `worker` and `evaluate` do alike."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from atm_search.data.cache import Cache, cache_directory
 from atm_search.measure.evaluator import Answers, Evaluator
+from atm_search.measure.precision import AUTO, automatic
 from atm_search.measure.setup import BATCH_SIZE, open_shard
+from atm_search.models.reduction import reads_prefix_only
+from atm_search.models.cpu import keep_freed_memory
 from atm_search.models.zoo import LoadedModel
 from atm_search.show.progress import progress
 
 if TYPE_CHECKING:
     from atm_search.measure.measurement import Measurement
+    from atm_search.measure.racing import Race
     from atm_search.merging.method import Method
     from atm_search.search.study import Study
     from atm_search.search.worker import OnTrial, OnWait, Outcome
@@ -25,13 +31,32 @@ def prepare(
     images: int | None,
     skip_corrupt: bool,
     batch_size: int | None,
+    dtype: str,
 ) -> Evaluator:
-    """An evaluator with its images read, saying on the console what it works with."""
+    """An evaluator with its images read, saying on the console what it works with.
+
+    A `dtype` of auto may give it another model than the one here, which is then in float32.
+    """
+
+    keep_freed_memory()
+
+    @functools.cache  # the same trouble comes with every entry; one line of it is enough
+    def note(trouble: str) -> None:
+        console.print(f"Note: {trouble}", markup=False, soft_wrap=True)
+
+    cache = Cache(cache_directory(), note)
+    batch_size = BATCH_SIZE if batch_size is None else batch_size
     with progress(console, "Reading images") as step:
         shard = open_shard(
-            model, data=data, images=images, skip_corrupt=skip_corrupt, progress=step
+            model, data=data, images=images, skip_corrupt=skip_corrupt, progress=step, cache=cache
         )
-    evaluator = Evaluator(model, shard, batch_size=BATCH_SIZE if batch_size is None else batch_size)
+    reason = None
+    if dtype == AUTO:
+        with progress(console, "Choosing the precision") as step:
+            model, reason = automatic(
+                model, shard, batch_size=batch_size, cache=cache, on_batch=step
+            )
+    evaluator = Evaluator(model, shard, batch_size=batch_size, cache=cache)
     console.print(
         f"Model    {model.name}, weights {model.weights_digest[:8]} ({model.weights_source})\n"
         f"Images   {len(shard):,}, shard {shard.digest[:8]} ({shard.source})\n"
@@ -39,6 +64,8 @@ def prepare(
         f"crop {model.preprocessing.crop_pct:g}",
         soft_wrap=True,
     )
+    if reason is not None:
+        console.print(f"Dtype    {reason}", soft_wrap=True)
     if shard.skipped:
         console.print(f"Skipped  {len(shard.skipped):,} corrupt images, first {shard.skipped[0]}")
     return evaluator
@@ -58,6 +85,8 @@ def measured_on(evaluator: Evaluator) -> dict[str, Any]:
         "weights_digest": model.weights_digest,
         "shard_digest": evaluator.shard.digest,
         "images": len(evaluator.shard),
+        "depth": model.depth,
+        "prefix_only_head": reads_prefix_only(model.network),
         "protocol": {
             "batch_size": evaluator.batch_size,
             "dtype": model.dtype_name,
@@ -80,9 +109,9 @@ def work(
     from atm_search.search.trials import Environment
     from atm_search.search.worker import run
 
-    def measure(method: "Method") -> "Measurement":
+    def measure(method: "Method", race: "Race") -> "Measurement":
         measure_dense(console, evaluator)
-        return evaluator.measure(method)
+        return evaluator.measure(method, race=race)
 
     model = evaluator.model
     return run(

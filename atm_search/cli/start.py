@@ -2,16 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from atm_search.cli import options
+from atm_search.errors import StoreError, StudyError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from atm_search.measure.evaluator import Evaluator
+    from atm_search.models.zoo import LoadedModel
     from atm_search.search.identity import Identity
+    from atm_search.search.space import Space
+    from atm_search.search.start_points import StartPoints
+    from atm_search.search.study import Study
     from atm_search.search.study_file import StudyFile
+    from atm_search.search.worker import Outcome
 
 
 File = Annotated[
@@ -40,6 +48,23 @@ MaxGflops = Annotated[
     float | None,
     typer.Option("--max-gflops", help="Look for configurations that cost no more GFLOPs."),
 ]
+NoRacing = Annotated[
+    bool, typer.Option("--no-racing", help="Measure every configuration on all images.")
+]
+RaceOn = Annotated[
+    str | None,
+    typer.Option("--race-on", help="Stop a trial that is dominated in top1 (default), kl, or off."),
+]
+Delta = Annotated[
+    float | None,
+    typer.Option("--delta", help="Probability of stopping one that is not. Default: 0.05."),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        "--margin", help="Stop what is ahead by less: points of top-1, or % of KL. Default: 0."
+    ),
+]
 Enqueue = Annotated[
     Path | None, typer.Option("--enqueue", help="A YAML list of configurations to measure first.")
 ]
@@ -48,6 +73,9 @@ Workers = Annotated[
     typer.Option("--workers", help="Processes on this machine. Default: one per GPU, else one."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Makes a search repeatable.")]
+
+METHOD = "atm"
+"""What is searched unless the file or the command line names another method."""
 
 
 def start(
@@ -65,6 +93,10 @@ def start(
     workers: Workers = None,
     max_drop: MaxDrop = None,
     max_gflops: MaxGflops = None,
+    no_racing: NoRacing = False,
+    race_on: RaceOn = None,
+    delta: Delta = None,
+    margin: Margin = None,
     enqueue: Enqueue = None,
     storage: options.Storage = None,
     study: options.Study = None,
@@ -78,26 +110,16 @@ def start(
 
     Example: atm-search start --model deit_b --data imagenet/val --trials 500
     """
-    from atm_search.cli.prepare import measure_dense, prepare, work
-    from atm_search.cli.workers import worker_commands, worker_count
-    from atm_search.models.zoo import DEMO, load_model
+    from atm_search.cli.racing import race_changes
+    from atm_search.cli.workers import worker_count
     from atm_search.search.address import parse
-    from atm_search.search.dense import Dense
-    from atm_search.search.samplers import resolve
-    from atm_search.search.start_points import StartPoints, queue
-    from atm_search.search.store import open_store
-    from atm_search.search.study import create_or_resume
-    from atm_search.search.study_file import StudyFile
-    from atm_search.search.supervisor import supervise
-    from atm_search.show.consoles import log_console, result_console
-    from atm_search.show.frontier import frontier_summary, frontier_table
-    from atm_search.show.trials import trial_progress
+    from atm_search.show.consoles import log_console
 
     address = options.storage_address(storage)
     parse(address)
     count = worker_count(workers, device)
-    wanted = StudyFile() if file is None else StudyFile.read(file)
-    wanted = wanted.over(
+    wanted = _wanted(
+        file,
         study=study,
         model=model,
         checkpoint=checkpoint,
@@ -114,27 +136,121 @@ def start(
         max_drop=max_drop,
         max_gflops=max_gflops,
     )
+    points = wanted.start_points() if enqueue is None else _points(enqueue)
+    racing = race_changes(no_racing=no_racing, race_on=race_on, delta=delta, margin=margin)
+    console = log_console()
+    evaluator = _evaluator(console, wanted, address, device=device, skip_corrupt=skip_corrupt)
+    begun = _begin(
+        console, evaluator, wanted, points, address, racing=racing, skip_corrupt=skip_corrupt
+    )
+    if count == 1:
+        outcome = _work(console, begun, evaluator)
+    else:
+        outcome = _supervise(console, begun, evaluator, wanted, address, count, device)
+    _report(console, begun, outcome, as_json=as_json)
+
+
+def _wanted(file: Path | None, **given: Any) -> "StudyFile":
+    """What the file and the command line ask for; what can be refused before work begins, is."""
+    from atm_search.merging.registry import method_class
+    from atm_search.search.samplers import resolve
+    from atm_search.search.study_file import StudyFile
+
+    wanted = (StudyFile() if file is None else StudyFile.read(file)).over(**given)
     resolve(wanted.sampler or "auto", 1 if wanted.trials is None else wanted.trials)
     wanted.limits()
-    points = wanted.start_points() if enqueue is None else StartPoints.read(enqueue)
-    checkpoint = None if wanted.checkpoint is None else Path(wanted.checkpoint)
-    data = None if wanted.data is None else Path(wanted.data)
+    method_class(wanted.method or METHOD)
+    return wanted
+
+
+def _points(file: Path) -> "StartPoints":
+    from atm_search.search.start_points import StartPoints
+
+    return StartPoints.read(file)
+
+
+def _name(wanted: "StudyFile") -> str:
+    """The study's name in the store."""
+    from atm_search.models.zoo import DEMO
+
+    return wanted.study or wanted.model or DEMO
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _evaluator(
+    console: "Console",
+    wanted: "StudyFile",
+    address: str,
+    *,
+    device: str,
+    skip_corrupt: bool,
+) -> "Evaluator":
+    """The model and the images that are asked for."""
+    from atm_search.cli.prepare import prepare
+    from atm_search.measure.precision import AUTO, loaded_as
+    from atm_search.models.zoo import DEMO, load_model
+
+    dtype = wanted.protocol.dtype or AUTO
+    if dtype == AUTO:
+        dtype = _dtype_of_study(address, _name(wanted)) or AUTO
     loaded = load_model(
         wanted.model or DEMO,
-        checkpoint=checkpoint,
+        checkpoint=_path(wanted.checkpoint),
         crop_pct=wanted.protocol.crop_pct,
         device=device,
-        dtype=wanted.protocol.dtype or "float32",
+        dtype=loaded_as(dtype),
     )
-    console = log_console()
-    evaluator = prepare(
+    wanted.budget(_space(loaded, wanted))  # refuses what it has to before the work begins
+    return prepare(
         console,
         loaded,
-        data=data,
+        data=_path(wanted.data),
         images=wanted.protocol.images,
         skip_corrupt=skip_corrupt,
         batch_size=wanted.protocol.batch_size,
+        dtype=dtype,
     )
+
+
+def _dtype_of_study(address: str, name: str) -> str | None:
+    """The dtype of a study that is there already; it was chosen once and for all.
+
+    None also if the store refuses: that is said when the study is begun.
+    """
+    from atm_search.search.store import open_store
+    from atm_search.search.study import load, names
+
+    try:
+        store = open_store(address, create=False)
+        try:
+            return load(store, name).identity.protocol["dtype"] if name in names(store) else None
+        finally:
+            store.engine.dispose()
+    except (StoreError, StudyError):
+        return None
+
+
+def _begin(
+    console: "Console",
+    evaluator: "Evaluator",
+    wanted: "StudyFile",
+    points: "StartPoints | None",
+    address: str,
+    *,
+    racing: dict[str, Any],
+    skip_corrupt: bool,
+) -> "Study":
+    """The study in its store, new or resumed, with its start points queued."""
+    from atm_search.cli.prepare import measure_dense
+    from atm_search.search.dense import Dense
+    from atm_search.search.samplers import resolve
+    from atm_search.search.start_points import queue
+    from atm_search.search.store import open_store
+    from atm_search.search.study import create_or_resume
+    from atm_search.show.trials import racing_text
 
     def dense() -> Dense:
         answers = measure_dense(console, evaluator)
@@ -150,15 +266,16 @@ def start(
     budget = wanted.budget(identity.space)
     begun = create_or_resume(
         open_store(address, create=True),  # last: a refusal before leaves no file behind
-        wanted.study or wanted.model or DEMO,
+        _name(wanted),
         identity=identity,
         dense=dense,
         budget=budget,
         sampler=wanted.sampler,
         seed=wanted.seed,
         step=wanted.step,
+        racing=racing,
         hints={
-            "weights": loaded.weights_source,
+            "weights": evaluator.model.weights_source,
             "data": evaluator.shard.source,
             "images": wanted.protocol.images,
             "skip_corrupt": skip_corrupt,
@@ -167,34 +284,74 @@ def start(
     console.print(
         f"Study    {begun.name}, {begun.plan.budget} trials, sampler "
         f"{resolve(begun.plan.sampler, begun.plan.budget)}, seed {begun.plan.seed}\n"
-        f"Dense    top-1 {begun.dense.top1:.2f} %, {begun.dense.gflops:.4f} GFLOPs"
+        f"Dense    top-1 {begun.dense.top1:.2f} %, {begun.dense.gflops:.4f} GFLOPs\n"
+        f"Racing   {racing_text(begun.plan.racing)}"
     )
     if queued := queue(begun, first):
         console.print(f"Queued   {queued} start points")
-    if count == 1:
-        with trial_progress(console) as (on_trial, on_wait):
-            outcome = work(console, begun, evaluator, worker=0, on_trial=on_trial, on_wait=on_wait)
-    else:
-        commands = worker_commands(
-            count,
-            address=address,
-            study=begun.name,
-            checkpoint=checkpoint,
-            data=data,
-            device=device,
+    return begun
+
+
+def _work(console: "Console", begun: "Study", evaluator: "Evaluator") -> "Outcome":
+    """Run the trials in this process."""
+    from atm_search.cli.prepare import work
+    from atm_search.show.trials import trial_progress
+
+    with trial_progress(console, _done(begun), begun.plan.budget) as (on_trial, on_wait):
+        return work(console, begun, evaluator, worker=0, on_trial=on_trial, on_wait=on_wait)
+
+
+def _supervise(
+    console: "Console",
+    begun: "Study",
+    evaluator: "Evaluator",
+    wanted: "StudyFile",
+    address: str,
+    count: int,
+    device: str,
+) -> "Outcome":
+    """Run the trials in so many worker processes."""
+    from atm_search.cli.prepare import measure_dense
+    from atm_search.cli.workers import worker_commands
+    from atm_search.search.supervisor import supervise
+    from atm_search.show.trials import trial_progress
+
+    done, budget = _done(begun), begun.plan.budget
+    if done < budget:
+        measure_dense(console, evaluator)  # once here, on all cores, and not in every worker
+    commands = worker_commands(
+        count,
+        address=address,
+        study=begun.name,
+        checkpoint=_path(wanted.checkpoint),
+        data=_path(wanted.data),
+        device=device,
+    )
+    console.print(f"Workers  {count} processes")
+    waiting = "{running} running"
+    with trial_progress(console, done, budget, waiting=waiting) as (on_trial, on_wait):
+        return supervise(
+            begun,
+            commands,
+            on_trial=on_trial,
+            on_wait=on_wait,
+            on_note=lambda note: console.print(note, markup=False, soft_wrap=True),
         )
-        console.print(f"Workers  {count} processes")
-        with trial_progress(console, waiting="{running} running") as (
-            on_trial,
-            on_wait,
-        ):
-            outcome = supervise(
-                begun,
-                commands,
-                on_trial=on_trial,
-                on_wait=on_wait,
-                on_note=lambda note: console.print(note, markup=False, soft_wrap=True),
-            )
+
+
+def _done(begun: "Study") -> int:
+    return sum(record.measured for record in begun.records())
+
+
+def _report(console: "Console", begun: "Study", outcome: "Outcome", *, as_json: bool) -> None:
+    """Print the frontier, and how the search ended.
+
+    Raises:
+        Exit: it was interrupted.
+    """
+    from atm_search.show.consoles import result_console
+    from atm_search.show.frontier import frontier_summary, frontier_table
+
     records = begun.records()
     if as_json:
         print(json.dumps(frontier_summary(begun, records), indent=2))
@@ -217,12 +374,19 @@ def _identity(evaluator: "Evaluator", wanted: "StudyFile") -> "Identity":
     from atm_search.merging.registry import method_class
     from atm_search.search.identity import Identity
 
-    method = wanted.method or "atm"
-    searched = method_class(method)
+    method = wanted.method or METHOD
     return Identity(
         **measured_on(evaluator),
         method=method,
-        fixed_params=searched.defaults() | {"prop_attn": evaluator.model.prop_attn},
-        space=wanted.ranges(searched.space(evaluator.model.depth)),
+        fixed_params=searched.defaults()
+        | {"prop_attn": evaluator.model.prop_attn and searched.prop_attn},
+        space=_space(evaluator.model, wanted),
         constraints=wanted.limits(),
     )
+
+
+def _space(model: "LoadedModel", wanted: "StudyFile") -> "Space":
+    """What is searched: the method's own ranges in this model, as far as the file leaves them."""
+    from atm_search.merging.registry import method_class
+
+    return wanted.ranges(method_class(wanted.method or METHOD).space(model.depth))

@@ -53,13 +53,14 @@ def worker(
     joined = load(open_store(address, create=False, wait_s=wait_s), study)
     console = log_console()
     console.print(f"Study    {joined.name}, {joined.plan.budget} trials", markup=False)
-    if sum(record.measured for record in joined.records()) >= joined.plan.budget:
+    done, budget = sum(record.measured for record in joined.records()), joined.plan.budget
+    if done >= budget:
         console.print("All of its trials are finished.")
         return
     evaluator = _evaluator(console, joined, checkpoint=checkpoint, data=data, device=device)
     # Workers of one supervisor are numbered; whoever joins draws a number that nobody has.
     number = secrets.randbelow(2**31) if number is None else number
-    with trial_progress(console) as (on_trial, on_wait):
+    with trial_progress(console, done, budget) as (on_trial, on_wait):
         outcome = work(
             console, joined, evaluator, worker=number, on_trial=on_trial, on_wait=on_wait
         )
@@ -99,6 +100,7 @@ def _evaluator(
         images=hints.get("images", identity.images),
         skip_corrupt=hints.get("skip_corrupt", False),
         batch_size=identity.protocol["batch_size"],
+        dtype=identity.protocol["dtype"],
     )
     differences = identity.differences(replace(identity, **measured_on(evaluator)))
     if differences:

@@ -40,6 +40,7 @@ def worker_commands(
 
     Workers share the GPUs in turn, or else the cores.
     """
+    from atm_search.data.cores import usable_cores
     from atm_search.search.supervisor import Command
 
     gpus = _gpus(device)
@@ -49,7 +50,7 @@ def worker_commands(
             argv += [option, str(path)]
     environment = {"ATM_SEARCH_STORAGE": address}
     if not gpus and THREADS not in os.environ:
-        environment[THREADS] = str(max(1, _cores() // count))
+        environment[THREADS] = str(max(1, usable_cores() // count))
     return [
         Command(
             [*argv, "--number", str(number)],
@@ -68,7 +69,3 @@ def _gpus(device: str) -> list[str]:
     named = [gpu for gpu in os.environ.get(VISIBLE, "").split(",") if gpu]
     count = torch.cuda.device_count()
     return (named or [str(gpu) for gpu in range(count)])[:count]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

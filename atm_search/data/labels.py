@@ -18,13 +18,14 @@ def class_indices(folders: Iterable[str], *, num_classes: int) -> dict[str, int]
        (1,000, 11,221, 11,821, 21,841 ...): the model's own index of that synset, however few of
        the classes are there. Other names beside them are refused.
     2. Digits only (ImageNetV2 has 0 ... 999): the number is the index.
-    3. Anything else: 0, 1, 2 ... in sorted order, as in torchvision's ImageFolder. This is right
-       only if the folders are all the classes that the model was trained on; keep an empty folder
-       for a class that has no images.
+    3. Anything else: 0, 1, 2 ... in sorted order, as in torchvision's ImageFolder. This can be
+       right only if there are as many folders as the model has classes, so another number is
+       refused; keep an empty folder for a class that has no images.
 
     Raises:
         DataError: a name stands for a class that the model does not have, two names stand for
-            one class, or names are mixed that cannot be read together.
+            one class, names are mixed that cannot be read together, or neither names nor number
+            say which classes they are.
     """
     names = sorted(set(folders))
     synsets = _imagenet_synsets(num_classes)
@@ -33,11 +34,11 @@ def class_indices(folders: Iterable[str], *, num_classes: int) -> dict[str, int]
     # isdecimal alone would let other scripts' digits through.
     if all(name.isascii() and name.isdecimal() for name in names):
         return _by_number(names, num_classes)
-    if len(names) > num_classes:
+    if len(names) != num_classes:
         raise DataError(
             f"{len(names):,} class folders, from '{names[0]}' to '{names[-1]}', but the model has "
-            f"{num_classes:,} classes: there are labels the model has no class for. "
-            "Use a model trained on these classes, or the folders of the model's classes."
+            f"{num_classes:,} classes: which folder is which class would be a guess. Name the "
+            "folders by WordNet id or class index, or give one folder for every class."
         )
     return {name: index for index, name in enumerate(names)}
 

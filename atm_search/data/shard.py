@@ -1,8 +1,8 @@
 """The images that a configuration is measured on, decoded once and in a fixed order."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ class Shard:
             identity of its own (see `shard_digest`).
         source: where the images come from, in words for people.
         skipped: names of corrupt images that were left out on request.
+        check: told which images, from and up to, `batches` is about to give; raises DataError if
+            they are damaged.
 
     Raises:
         DataError: there is no image, or shapes, types or lengths do not fit together.
@@ -37,6 +39,7 @@ class Shard:
     digest: str
     source: str
     skipped: tuple[str, ...] = ()
+    check: Callable[[int, int], None] | None = None
 
     def __post_init__(self) -> None:
         fits = (
@@ -54,18 +57,39 @@ class Shard:
                 "no shard: give uint8 [N, 3, H, W], int64 [N] and N names, N >= 1."
             )
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, batch_size: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels, `batch_size` at a time in the shard's order; the last may be short.
 
+        Args:
+            batch_size: >= 1.
+            start: batches to leave out at the beginning.
+
         Raises:
-            DataError: batch_size is below 1.
+            DataError: batch_size is below 1; later, an image is damaged.
         """
         if batch_size < 1:
             raise DataError(f"batch_size={batch_size}: a batch needs at least 1 image.")
         return (
-            (self.images[start : start + batch_size], self.labels[start : start + batch_size])
-            for start in range(0, len(self), batch_size)
+            self._part(first, first + batch_size)
+            for first in range(start * batch_size, len(self), batch_size)
         )
+
+    def first(self, images: int) -> "Shard":
+        """The first images of it, a shard of their own; itself if there are no more."""
+        if images >= len(self):
+            return self
+        return replace(
+            self,
+            images=self.images[:images],
+            labels=self.labels[:images],
+            names=self.names[:images],
+            digest=hashlib.sha256(f"first {images} of {self.digest}".encode()).hexdigest(),
+        )
+
+    def _part(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        if self.check is not None:
+            self.check(start, end)
+        return self.images[start:end], self.labels[start:end]
 
     def __len__(self) -> int:
         return len(self.images)

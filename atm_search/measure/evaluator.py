@@ -7,11 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from atm_search.data.cache import Cache
 from atm_search.data.shard import Shard
 from atm_search.errors import MeasurementError, ParameterError
+from atm_search.measure.feed import Feed
 from atm_search.measure.flops import GIGA, CostModel
 from atm_search.measure.measurement import Measurement
+from atm_search.measure.racing import Race
+from atm_search.measure.reference import dense_reference
 from atm_search.merging.method import Method
+from atm_search.models.cpu import choose_attention
 from atm_search.models.reduction import ForwardPass, run
 from atm_search.models.zoo import LoadedModel
 
@@ -49,13 +54,28 @@ class Evaluator:
     batch may be smaller. The same call gives the same numbers, run after run.
     """
 
-    def __init__(self, model: LoadedModel, shard: Shard, *, batch_size: int) -> None:
-        """Raises ParameterError if batch_size is below 1."""
+    def __init__(
+        self, model: LoadedModel, shard: Shard, *, batch_size: int, cache: Cache | None = None
+    ) -> None:
+        """Nothing is computed yet.
+
+        Args:
+            model: the dense model.
+            shard: the images.
+            batch_size: images per batch.
+            cache: keeps the dense model's answers for other processes and runs.
+
+        Raises:
+            ParameterError: batch_size is below 1.
+        """
         if batch_size < 1:
             raise ParameterError(f"batch_size={batch_size} is not a count: use 1 or more.")
+        choose_attention(model.network)
         self.model = model
         self.shard = shard
         self.batch_size = batch_size
+        self._cache = cache
+        self._feed = Feed(shard, batch_size, model.device)
         self._cost = CostModel.of(model.network, model.preprocessing.input_size)
         self._dense: Answers | None = None
 
@@ -63,23 +83,40 @@ class Evaluator:
         """The untouched model's answers, which every measurement is paired with; computed once.
 
         Raises:
-            MeasurementError: its outputs are not finite.
+            MeasurementError: its outputs are not finite, or a batch does not fit in memory.
         """
+
+        def answer() -> dict[str, Tensor]:
+            parts = [vars(answers) for answers, _ in self._answers(None, on_batch)]
+            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
         if self._dense is None:
-            parts = [answers for answers, _ in self._answers(None, on_batch)]
             self._dense = Answers(
-                torch.cat([part.log_probs for part in parts]),
-                torch.cat([part.top1_hit for part in parts]),
-                torch.cat([part.top5_hit for part in parts]),
+                **dense_reference(
+                    answer,
+                    model=self.model,
+                    shard=self.shard,
+                    batch_size=self.batch_size,
+                    cache=self._cache,
+                )
             )
         return self._dense
 
-    def measure(self, method: Method | None, on_batch: OnBatch | None = None) -> Measurement:
+    def measure(
+        self,
+        method: Method | None,
+        on_batch: OnBatch | None = None,
+        *,
+        race: Race | None = None,
+    ) -> Measurement:
         """The measurement of one configuration; None measures the dense model itself.
+
+        A race takes the outcomes of every batch and may end it: the measurement is then of fewer
+        images than the shard has, its first ones.
 
         Raises:
             ParameterError: the method does not suit the model's depth.
-            MeasurementError: outputs are not finite.
+            MeasurementError: outputs are not finite, or a batch does not fit in memory.
         """
         if method is not None:
             method.check(len(self.model.network.blocks))
@@ -90,6 +127,10 @@ class Evaluator:
             cost = self._cost.multiply_adds(forward.attention_tokens, forward.mlp_tokens)
             batch = slice(total.images, total.images + len(answers.log_probs))
             total.add(answers, dense[batch], forward, cost)
+            if race is not None and not race.add(
+                answers.top1_hit.cpu(), total.divergences[-1].cpu(), cost / GIGA
+            ):
+                break
         seconds = time.perf_counter() - started
         return total.measurement(dense_gflops=self.dense_gflops, seconds=seconds)
 
@@ -110,20 +151,42 @@ class Evaluator:
     ) -> Iterator[tuple[Answers, ForwardPass]]:
         """Answers and forward pass of every batch, in order."""
         done = 0
-        for images, labels in self.shard.batches(self.batch_size):
+        for images, labels in self._feed.batches():
             with torch.inference_mode():
-                forward = self._forward(method, self.model.prepare(images))
+                forward = self._fitting(method, images)
                 if not bool(forward.logits.isfinite().all()):
                     raise MeasurementError(
                         f"The model's outputs for images {done} to {done + len(images) - 1} are "
                         "not finite (NaN or infinity), so they cannot be scored. In half "
                         "precision, try --dtype float32."
                     )
-                answers = Answers.score(forward.logits, labels.to(forward.logits.device))
+                answers = Answers.score(forward.logits, labels)
             yield answers, forward
             done += len(images)
             if on_batch is not None:
                 on_batch(done, len(self.shard))
+
+    def _fitting(self, method: Method | None, images: Tensor) -> ForwardPass:
+        """The forward pass of uint8 images, or a refusal that says how many would fit.
+
+        A smaller batch is not taken by itself: it would be another measurement.
+        """
+        try:
+            return self._forward(method, self.model.prepare(images))
+        except torch.OutOfMemoryError:
+            pass  # what the failed pass holds is freed as soon as this block is left
+        fits = len(images) // 2
+        while fits > 0:
+            try:
+                self._forward(method, self.model.prepare(images[:fits]))
+                break
+            except torch.OutOfMemoryError:
+                fits //= 2
+        todo = f"{fits} would: use --batch-size {fits}" if fits else "not even one image does"
+        raise MeasurementError(
+            f"A batch of {len(images)} images does not fit in the memory of {self.model.device}; "
+            f"{todo}. The batch size is part of the result, so it is not changed by itself."
+        )
 
     def _forward(self, method: Method | None, images: Tensor) -> ForwardPass:
         if method is not None:

@@ -13,6 +13,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from atm_search.models.mixed import MixedReadOut
+
 GIGA = 1e9
 
 
@@ -28,22 +30,29 @@ class CostModel:
     """Per block, width of queries and of values over all heads."""
     mlp_weights: tuple[int, ...]
     """Per block, multiply-adds per token of the MLP."""
+    patch_head_weights: int = 0
+    """Multiply-adds per patch token of a head that reads every one."""
+    num_prefix_tokens: int = 1
+    """Tokens that such a head leaves out."""
 
     @classmethod
     def of(cls, model: VisionTransformer, image_size: tuple[int, int, int]) -> "CostModel":
         """The cost model of a VisionTransformer for images of [channels, height, width]."""
         heads = [model.head, getattr(model, "head_dist", None)]
+        patch_head = model.token_head if isinstance(model, MixedReadOut) else None
         return cls(
             fixed=_embedding_multiply_adds(model, image_size)
             + sum(_linear_weights(head) for head in heads if head is not None),
             attention_weights=tuple(_linear_weights(block.attn) for block in model.blocks),
             attention_dim=tuple(block.attn.attn_dim for block in model.blocks),
             mlp_weights=tuple(_linear_weights(block.mlp) for block in model.blocks),
+            patch_head_weights=0 if patch_head is None else _linear_weights(patch_head),
+            num_prefix_tokens=model.num_prefix_tokens,
         )
 
     def multiply_adds(self, attention_tokens: Sequence[int], mlp_tokens: Sequence[int]) -> int:
         """Per image, for the tokens that entered each block's attention and MLP."""
-        total = self.fixed
+        total = self.fixed + (mlp_tokens[-1] - self.num_prefix_tokens) * self.patch_head_weights
         for entering, leaving, projections, dim, mlp in zip(
             attention_tokens,
             mlp_tokens,

@@ -1,9 +1,11 @@
 """From what a person names (a model, a folder) to an evaluator and its measurements."""
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from atm_search.data.cache import Cache, cache_directory
 from atm_search.data.download import DATA_HINT
 from atm_search.data.embedded import embedded_shard
 from atm_search.data.folder import read_folder
@@ -11,6 +13,7 @@ from atm_search.data.shard import Shard
 from atm_search.errors import DataError
 from atm_search.measure.evaluator import Evaluator
 from atm_search.measure.measurement import Measurement
+from atm_search.measure.precision import AUTO, automatic, loaded_as
 from atm_search.merging.method import Method
 from atm_search.models.zoo import DEMO, LoadedModel, load_model
 
@@ -27,6 +30,7 @@ def open_shard(
     images: int | None = None,
     skip_corrupt: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    cache: Cache | None = None,
 ) -> Shard:
     """The images that a model is measured on.
 
@@ -37,6 +41,7 @@ def open_shard(
         images: size of a seeded, class-balanced subset; None takes all (of the demo's, 1,000).
         skip_corrupt: leave corrupt images out instead of refusing the folder.
         progress: called with images read and images in all.
+        cache: keeps decoded images; the demo's own are drawn faster than they could be read.
 
     Raises:
         DataError: no images, unreadable ones, or labels that the model has no class for.
@@ -54,6 +59,8 @@ def open_shard(
         images=images,
         skip_corrupt=skip_corrupt,
         progress=progress,
+        cache=cache,
+        transform_name=str(model.preprocessing),
     )
 
 
@@ -67,7 +74,7 @@ def evaluate(
     batch_size: int = BATCH_SIZE,
     crop_pct: float | None = None,
     device: str = "auto",
-    dtype: str = "float32",
+    dtype: str = AUTO,
 ) -> Measurement:
     """The measurement of one configuration; `load_model` and `open_shard` say what is taken.
 
@@ -80,12 +87,17 @@ def evaluate(
         batch_size: images per batch; part of what a batch-adaptive method does.
         crop_pct: overrides the model's own preprocessing.
         device: as torch names it, or `auto`.
-        dtype: float32, bfloat16 or float16.
+        dtype: float32, bfloat16, float16, or `auto` (see `precision.automatic`).
 
     Raises:
         InputError: something of this does not exist or does not fit.
         MeasurementError: the model's outputs are not finite.
     """
-    loaded = load_model(model, checkpoint=checkpoint, crop_pct=crop_pct, device=device, dtype=dtype)
-    shard = open_shard(loaded, data=data, images=images)
-    return Evaluator(loaded, shard, batch_size=batch_size).measure(method)
+    cache = Cache(cache_directory(), lambda note: warnings.warn(note, stacklevel=2))
+    loaded = load_model(
+        model, checkpoint=checkpoint, crop_pct=crop_pct, device=device, dtype=loaded_as(dtype)
+    )
+    shard = open_shard(loaded, data=data, images=images, cache=cache)
+    if dtype == AUTO:
+        loaded, _ = automatic(loaded, shard, batch_size=batch_size, cache=cache)
+    return Evaluator(loaded, shard, batch_size=batch_size, cache=cache).measure(method)

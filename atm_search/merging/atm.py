@@ -1,7 +1,7 @@
 """Adaptive Token Merging (arXiv 2505.15160)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from atm_search.errors import ParameterError
 from atm_search.merging.matching import (
@@ -67,6 +67,17 @@ class Atm(Method):
     def thresholds(self, depth: int) -> tuple[float, ...]:
         """Similarity threshold of every block, first to last (Eq. 1)."""
         return threshold_schedule(self.tau0, self.alpha, self.tau_min, depth=depth)
+
+    def effective_key(self, depth: int, *, prefix_only_head: bool) -> tuple[Any, ...]:
+        """The thresholds and matchings of those blocks in which it acts.
+
+        A tau_min that no block reaches changes nothing, nor does alpha where block 2 is there
+        already; after the last block there may be no patch left to merge.
+        """
+        last = depth - 1 if self.cls_only_last_block and prefix_only_head else depth
+        thresholds = self.thresholds(depth)[:last]
+        split_depth = min(self.split_depth, last)
+        return thresholds, split_depth, self.prop_attn, self.cls_only_last_block
 
     def reduce(self, tokens: Tokens, layer: Layer) -> Reduced:
         """Merge as many pairs as lie above the block's threshold in the mean over the batch."""

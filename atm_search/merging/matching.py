@@ -42,7 +42,9 @@ def key_metric(keys: Tensor) -> Tensor:
     Returns:
         float32 [batch, tokens, head_dim].
     """
-    return F.normalize(keys.float().mean(dim=1), dim=-1, eps=1e-6)
+    # Head by head: a reduction over a middle dimension takes twice as long.
+    total = sum(keys.unbind(1)[1:], start=keys[:, 0].float())
+    return F.normalize(total / keys.shape[1], dim=-1, eps=1e-6)
 
 
 def alternate_split(
@@ -86,7 +88,7 @@ def match(metric: Tensor, sources: Tensor, destinations: Tensor) -> Matching:
     """
     batch, _, dim = metric.shape
     if sources.dim() == 1:
-        a, b = metric[:, sources], metric[:, destinations]
+        a, b = metric.index_select(1, sources), metric.index_select(1, destinations)
         sources, destinations = sources.expand(batch, -1), destinations.expand(batch, -1)
     else:
         a, b = _rows(metric, sources), _rows(metric, destinations)

@@ -40,24 +40,25 @@ def merge(tokens: Tokens, matching: Matching, r: int) -> Tokens:
     untouched = torch.cat(
         [prefix.expand(len(order), -1), matching.sources.gather(1, unmerged)], dim=1
     )
+    staying = torch.cat([untouched, matching.destinations], dim=1)
     size = tokens.sizes()
-    size_before = size.gather(1, matching.destinations)
-    size_after = size_before.scatter_add(1, joined, size.gather(1, leaving))
+    leaving_size = size.gather(1, leaving)
+    size_after = size.gather(1, staying)
+    size_before = size_after[:, untouched.shape[1] :].clone()
+    receiving = size_after[:, untouched.shape[1] :].scatter_add_(1, joined, leaving_size)
 
-    # float32 for the sums: half precision would round each of many small additions.
-    total = _rows(tokens.x, matching.destinations).float() * size_before[:, :, None]
-    arriving = _rows(tokens.x, leaving).float() * size.gather(1, leaving)[:, :, None]
+    # float32 for the sums: half precision would round each of many small additions. Tokens that
+    # nobody joins are weighed too, as published: among equal tokens that rounding decides ties.
+    x = _rows(tokens.x, staying)
+    held = x[:, untouched.shape[1] :]
+    total = held * size_before[:, :, None]
+    arriving = _rows(tokens.x, leaving) * leaving_size[:, :, None]
     total.flatten(0, 1).index_add_(0, _flat(joined, total.shape[1]), arriving.flatten(0, 1))
-    mean = total.div_(size_after[:, :, None]).to(tokens.x.dtype)
+    held.copy_(total.div_(receiving[:, :, None]))
     source = tokens.source
     if source is not None:
-        source = _follow(source, untouched, matching.destinations, leaving, joined)
-    return replace(
-        tokens,
-        x=torch.cat([_rows(tokens.x, untouched), mean], dim=1),
-        size=torch.cat([size.gather(1, untouched), size_after], dim=1),
-        source=source,
-    )
+        source = _follow(source, staying, leaving, joined + untouched.shape[1])
+    return replace(tokens, x=x, size=size_after, source=source)
 
 
 def _rows(x: Tensor, positions: Tensor) -> Tensor:
@@ -76,14 +77,11 @@ def _flat(positions: Tensor, count: int) -> Tensor:
     return (positions + start).flatten()
 
 
-def _follow(
-    source: Tensor, untouched: Tensor, destinations: Tensor, leaving: Tensor, joined: Tensor
-) -> Tensor:
+def _follow(source: Tensor, staying: Tensor, leaving: Tensor, joined: Tensor) -> Tensor:
     """The source map after the step: every original token at its holder's new position."""
-    staying = torch.cat([untouched, destinations], dim=1)
     new_position = source.new_empty(len(source), staying.shape[1] + leaving.shape[1])
     here = torch.arange(staying.shape[1], device=source.device)
     new_position.scatter_(1, staying, here.expand_as(staying))
-    new_position.scatter_(1, leaving, joined + untouched.shape[1])
+    new_position.scatter_(1, leaving, joined)
     moved = new_position.gather(1, source.clamp(min=0))
     return moved.where(source >= 0, source)

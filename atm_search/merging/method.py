@@ -54,6 +54,11 @@ class Layer:
     """Number of blocks of the model."""
     keys: Tensor
     """Keys of the tokens, after key normalisation, [batch, heads, tokens, head_dim]."""
+    queries: Tensor | None = None
+    """Queries likewise; those of the prefix tokens at least. Methods that only compare keys do
+    without."""
+    scale: float = 1.0
+    """What the products of queries and keys are multiplied by."""
 
 
 class Reduced(NamedTuple):
@@ -97,6 +102,15 @@ class Method(ABC):
     def params(self) -> dict[str, Any]:
         """Every parameter by name, as plain values."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def effective_key(self, depth: int, *, prefix_only_head: bool) -> tuple[Any, ...]:
+        """Equal for two values of a method only if they do exactly the same in a model.
+
+        Args:
+            depth: blocks of the model.
+            prefix_only_head: whether its head reads prefix tokens alone.
+        """
+        return tuple(self.params().items())
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:

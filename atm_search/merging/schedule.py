@@ -71,3 +71,19 @@ def count_schedule(r: int, *, inflection: float = 0.0, depth: int) -> tuple[int,
         return (first,)
     step = (2 * r - 2 * first) / (depth - 1)
     return tuple(int(first + step * block) for block in range(depth))
+
+
+def rate_count(keep_rate: float, count: int) -> int:
+    """Tokens to remove if a share of `count` tokens is kept, rounded down; at most half of them.
+
+    Source: arXiv 2405.16148 (PiToMe), official code.
+    """
+    return min(math.floor(count - count * keep_rate), count // 2)
+
+
+def check_keep_rate(keep_rate: float) -> None:
+    """Raise ParameterError unless it is a share of tokens that a block keeps."""
+    if not 0.0 < keep_rate <= 1.0:
+        raise ParameterError(
+            f"keep_rate={keep_rate} is no share of tokens: use 0 < keep_rate <= 1; 1 keeps all."
+        )

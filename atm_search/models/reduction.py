@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from atm_search.errors import ModelError
 from atm_search.merging.method import Layer, Method
 from atm_search.merging.tokens import Tokens
+from atm_search.models.mixed import MIXED, MixedReadOut
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def require_vit(model: nn.Module) -> VisionTransformer:
                 "supported: attention and MLP have to follow each other, each with its own "
                 "residual sum."
             )
-    if model.attn_pool is not None or model.global_pool not in ("token", "avg"):
+    own_head = isinstance(model, MixedReadOut) and model.global_pool == MIXED
+    if model.attn_pool is not None or not (own_head or model.global_pool in ("token", "avg")):
         pool = "map" if model.attn_pool is not None else model.global_pool
         raise ModelError(
             f"A head that pools by '{pool}' is not supported: merging would change what it reads. "
@@ -90,12 +92,15 @@ def run(
     for number, block in enumerate(model.blocks, start=1):
         attention_tokens.append(len(tokens))
         bias = _size_bias(tokens) if method.prop_attn else None
-        branch, keys = _attend(block.attn, block.norm1(tokens.x), bias)
-        tokens = replace(tokens, x=tokens.x + block.drop_path1(block.ls1(branch)))
-        if number == depth and method.cls_only_last_block and reads_prefix_only(model):
+        normed = block.norm1(tokens.x)
+        ends = number == depth and method.cls_only_last_block and reads_prefix_only(model)
+        if ends:
             tokens = tokens.prefix_only()
-        else:
-            tokens, multiply_adds = method.reduce(tokens, Layer(number, depth, keys))
+        branch, queries, keys = _attend(block.attn, normed, bias, wanted=len(tokens))
+        tokens = replace(tokens, x=tokens.x + block.drop_path1(block.ls1(branch)))
+        if not ends:
+            layer = Layer(number, depth, keys, queries, block.attn.scale)
+            tokens, multiply_adds = method.reduce(tokens, layer)
             matching += multiply_adds
         mlp_tokens.append(len(tokens))
         branch = block.mlp(block.norm2(tokens.x))
@@ -118,30 +123,53 @@ def _embed(model: VisionTransformer, images: Tensor) -> Tensor:
 
 
 def _size_bias(tokens: Tokens) -> Tensor | None:
-    """Logarithm of the sizes as an attention bias, [batch, 1, 1, tokens]."""
+    """Logarithm of the sizes as an attention bias, [batch, 1, 1, tokens].
+
+    A mask over keys alone costs the fused kernel 0 to 3 % on a CPU. The same bias as one more
+    channel of queries and keys makes the head 72 wide and the kernel two to three times as slow.
+    """
     if tokens.size is None:
         return None
     return tokens.size.log()[:, None, None, :].to(tokens.x.dtype)
 
 
-def _attend(attn: Attention, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Output of an attention module, composed of its own parts, and its normalised keys.
+def _attend(
+    attn: Attention, x: Tensor, bias: Tensor | None, *, wanted: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the first `wanted` tokens gather from all, their queries, and the keys of all.
 
-    The module's forward does not give its keys away, and recomputing them would cost a third of
-    the projection.
+    Queries and keys are normalised, where the module does so.
+
+    Composed of the module's own parts: its forward does not give the keys away, and recomputing
+    them would cost a third of the projection.
     """
     batch, count, _ = x.shape
     qkv = attn.qkv(x).reshape(batch, count, 3, attn.num_heads, attn.head_dim)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [batch, heads, tokens, head_dim]
-    q, k = attn.q_norm(q), attn.k_norm(k)
-    dropout = attn.attn_drop.p if attn.training else 0.0
-    out = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=bias, dropout_p=dropout, scale=attn.scale
-    )
-    out = attn.norm(out.transpose(1, 2).reshape(batch, count, attn.attn_dim))
+    q, k = attn.q_norm(q[:, :, :wanted]), attn.k_norm(k)
+    out = _weigh(attn, q, k, v, bias)
+    out = attn.norm(out.transpose(1, 2).reshape(batch, wanted, attn.attn_dim))
     if attn.gate is not None:
-        out = out * attn.gate(x).sigmoid()
-    return attn.proj_drop(attn.proj(out)), k
+        out = out * attn.gate(x[:, :wanted]).sigmoid()
+    return attn.proj_drop(attn.proj(out)), q, k
+
+
+def _weigh(attn: Attention, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """The attention itself, [batch, heads, queries, head_dim], fused or not as timm is told to.
+
+    timm's switch (TIMM_FUSED_ATTN=0) counts: in bfloat16 on an AVX-512 CPU without AMX the fused
+    kernel takes 1.4 times as long as the products spelt out, in float32 half as long.
+    """
+    if attn.fused_attn:
+        dropout = attn.attn_drop.p if attn.training else 0.0
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=bias, dropout_p=dropout, scale=attn.scale
+        )
+    scores = (q * attn.scale) @ k.transpose(-2, -1)
+    if bias is not None:
+        scores += bias
+    weighed: Tensor = attn.attn_drop(scores.softmax(dim=-1)) @ v
+    return weighed
 
 
 def _read_out(model: VisionTransformer, tokens: Tokens) -> Tensor:
@@ -152,7 +180,9 @@ def _read_out(model: VisionTransformer, tokens: Tokens) -> Tensor:
     """
     x = model.norm(tokens.x)
     logits: Tensor
-    if reads_prefix_only(model) or tokens.size is None:
+    if isinstance(model, MixedReadOut) and model.global_pool == MIXED:
+        logits = model.read_out(x, tokens.size)
+    elif reads_prefix_only(model) or tokens.size is None:
         logits = model.forward_head(x)
     else:
         first = 0 if model.pool_include_prefix else tokens.num_prefix_tokens

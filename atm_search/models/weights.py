@@ -1,8 +1,9 @@
 """Weights from a file into a network, and the digest that identifies them."""
 
+import argparse
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,28 @@ from torch import Tensor, nn
 from atm_search.errors import CheckpointError
 from atm_search.models.reduction import require_vit
 
-WRAPPERS = ("model", "state_dict")
-"""Names under which training scripts save the weights beside other things; DeiT: `model`."""
+WRAPPERS = ("model", "state_dict_ema", "state_dict")
+"""Names under which training scripts save the weights beside other things; DeiT: `model`. An
+average over the training is preferred, since published accuracies are its (T2T-ViT)."""
 
 
-def build_from_file(build: Callable[..., nn.Module], checkpoint: Path) -> VisionTransformer:
+def build_from_file(
+    build: Callable[..., nn.Module],
+    checkpoint: Path,
+    *,
+    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict,
+) -> VisionTransformer:
     """A network with the weights of a file.
 
     Args:
         build: makes the network; takes `num_classes` if the file's head decides it.
         checkpoint: .safetensors, else what `torch.save` wrote of plain tensors.
+        rename: from the names in the file to those that timm understands.
 
     Raises:
         CheckpointError: the file is missing, unreadable, or does not fit the network key by key.
     """
-    state = read_checkpoint(checkpoint)
+    state = rename(read_checkpoint(checkpoint))
     head = state.get("head.weight")
     network = require_vit(build() if head is None else build(num_classes=len(head)))
     given = state.get("pos_embed")
@@ -40,7 +48,7 @@ def build_from_file(build: Callable[..., nn.Module], checkpoint: Path) -> Vision
             f"model has {network.pos_embed.shape[1]} of width {network.pos_embed.shape[2]}. Choose "
             "the model that these weights belong to."
         )
-    state = checkpoint_filter_fn(state, network)
+    state = checkpoint_filter_fn(state, network, adapt_layer_scale=True)  # DeiT-3 files say gamma_1
     expected = network.state_dict()
     missing = sorted(set(expected) - set(state))
     unexpected = sorted(set(state) - set(expected))
@@ -80,7 +88,9 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Tensor]:
         if checkpoint.suffix == ".safetensors":
             content = load_file(checkpoint)
         else:
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            # Training scripts save their arguments beside the weights: plain values, no code.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{checkpoint} is no checkpoint, or holds more than tensors, which could run code of "

@@ -1,5 +1,6 @@
 """Load a ViT by name, with its weights from wherever they are and its own preprocessing."""
 
+import copy
 import difflib
 import os
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from atm_search.errors import CheckpointError, ModelError, ParameterError
 from atm_search.models.preprocessing import Preprocessing
+from atm_search.models.recipes import RECIPES, Recipe
 from atm_search.models.reduction import require_vit
 from atm_search.models.weights import build_from_file, weights_digest
 
@@ -57,7 +59,7 @@ class LoadedModel:
     """A ViT ready to measure, and what identifies it. It is never changed after loading."""
 
     name: str
-    """timm's name with its tag, or `demo`."""
+    """timm's name with its tag, a recipe's name, or `demo`."""
     network: VisionTransformer
     weights_digest: str
     """sha256 of the weights as loaded, before any change of dtype."""
@@ -92,6 +94,14 @@ class LoadedModel:
         """The same by name, such as float32."""
         return str(self.dtype).removeprefix("torch.")
 
+    def in_dtype(self, name: str) -> "LoadedModel":
+        """The same model in another dtype, sharing no weights with this one.
+
+        Raises:
+            ParameterError: there is no such dtype.
+        """
+        return replace(self, network=copy.deepcopy(self.network).to(_dtype(name)))
+
     @property
     def _weight(self) -> Tensor:
         weight: Tensor = next(self.network.parameters())
@@ -116,9 +126,10 @@ def load_model(
     else from timm's hub; those of `demo` are part of the package.
 
     Args:
-        name: an alias (`deit_t`, `deit_s`, `deit_b`, `demo`) or any timm ViT.
-        checkpoint: a .safetensors file, or a .pth file of plain tensors, bare or under "model" or
-            "state_dict". Its head decides the number of classes.
+        name: an alias (`deit_t`, `deit_s`, `deit_b`, `demo`), a recipe (`lvvit_s`, `t2t_vit_14`,
+            `mae_b`, `dinov2_s`, ...) or any timm ViT.
+        checkpoint: a .safetensors file, or a .pth file of plain tensors, bare or under "model",
+            "state_dict_ema" or "state_dict". Its head decides the number of classes.
         crop_pct: overrides the model's own data configuration, 0 to 1.
         device: as torch names it, or `auto`: a GPU if there is one.
         dtype: float32, bfloat16 or float16.
@@ -132,6 +143,9 @@ def load_model(
     if name == DEMO:
         network, source = _load_demo(checkpoint)
         preprocessing = DEMO_PREPROCESSING
+    elif name in RECIPES:
+        network, source = _load_recipe(name, RECIPES[name], checkpoint)
+        preprocessing = RECIPES[name].preprocessing
     else:
         network, source = _load_timm(ALIASES.get(name, name), checkpoint)
         name = _full_name(network)
@@ -156,6 +170,29 @@ def _load_demo(checkpoint: Path | None) -> tuple[VisionTransformer, str]:
     if checkpoint is not None:
         return build_from_file(build, checkpoint), str(checkpoint.resolve())
     return build_from_file(build, Path(__file__).with_name("demo.safetensors")), "built in"
+
+
+def _load_recipe(
+    name: str, recipe: Recipe, checkpoint: Path | None
+) -> tuple[VisionTransformer, str]:
+    """A model of a recipe with its weights, and where they came from."""
+    directory = os.environ.get(CHECKPOINT_DIRECTORY)
+    wanted = [f"{name}.safetensors", recipe.file]
+    if checkpoint is None and directory:
+        found = (Path(directory) / file for file in wanted)
+        checkpoint = next((file for file in found if file.is_file()), None)
+    if checkpoint is None:
+        local = (
+            f"{CHECKPOINT_DIRECTORY}={directory} holds no {' or '.join(wanted)}"
+            if directory
+            else f"{CHECKPOINT_DIRECTORY} is not set"
+        )
+        raise CheckpointError(
+            f"No weights for '{name}': timm's hub has none and {local}. Pass --checkpoint FILE. "
+            f"Official: {recipe.file}, from the GitHub repository {recipe.repository}."
+        )
+    network = build_from_file(recipe.build, checkpoint, rename=recipe.rename)
+    return network, str(checkpoint.resolve())
 
 
 def _load_timm(name: str, checkpoint: Path | None) -> tuple[VisionTransformer, str]:
@@ -199,6 +236,7 @@ def _nearest(name: str) -> str:
     """A hint at the models whose names come nearest."""
     known = [
         *ALIASES,
+        *RECIPES,
         DEMO,
         *timm.list_models(module="vision_transformer"),
         *timm.list_models("deit*"),
@@ -206,7 +244,7 @@ def _nearest(name: str) -> str:
     matches = difflib.get_close_matches(name.split(".")[0], known, n=3)
     if matches:
         return f"Nearest: {', '.join(matches)}."
-    return f"Use {', '.join([*ALIASES, DEMO])} or a timm VisionTransformer."
+    return f"Use {', '.join([*ALIASES, DEMO, *RECIPES])} or a timm VisionTransformer."
 
 
 def _device(name: str) -> torch.device:

@@ -31,8 +31,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> "Heartbeat":
-        self._storage.record_heartbeat(self._trial_id)
-        self._thread.start()
+        self._thread.start()  # the first beat is written with the trial
         return self
 
     def __exit__(

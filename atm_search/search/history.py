@@ -8,6 +8,8 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from atm_search.errors import ParameterError
+from atm_search.measure.measurement import Measurement
+from atm_search.measure.racing import Rival
 from atm_search.search.space import Key, Space
 from atm_search.search.study import Study
 from atm_search.search.trials import TrialRecord
@@ -30,7 +32,11 @@ class History:
         self._reasons: dict[Key, str] = {}
         self.trials: list[FrozenTrial] = []
         self.measured: dict[Key, TrialRecord] = {}
-        """The first measurement of every configuration."""
+        """The first measurement of every configuration; a full one rather than a raced one."""
+        self.rivals: list[Rival] = []
+        """Points that may stop others."""
+        self._effective: dict[tuple[Any, ...], TrialRecord] = {}
+        self._full: list[Measurement] = []
 
     def refresh(self) -> None:
         """Read what happened in the store since the last time."""
@@ -39,6 +45,23 @@ class History:
             if trial.state.is_finished() and trial.number not in self._read:
                 self._read.add(trial.number)
                 self._learn(TrialRecord.of(trial))
+
+    def known(self, key: Key, *, partial: bool) -> TrialRecord | None:
+        """The measurement of a configuration, or of another one that does exactly the same.
+
+        Args:
+            key: of the configuration.
+            partial: whether one that was stopped early will do.
+        """
+        found = self._effective.get(self._effective_key(key))
+        return None if found is None or (found.raced and not partial) else found
+
+    def is_best(self, measurement: Measurement) -> bool:
+        """Whether no full measurement is better in top-1, or in KL, for no more GFLOPs."""
+        cheaper = [other for other in self._full if other.gflops <= measurement.gflops]
+        return all(other.top1_hits < measurement.top1_hits for other in cheaper) or all(
+            other.kl > measurement.kl for other in cheaper
+        )
 
     @property
     def done(self) -> int:
@@ -109,13 +132,13 @@ class History:
     @property
     def is_exhausted(self) -> bool:
         """Whether every configuration of the space is measured or given up."""
-        return len(self._ended()) >= len(self._space)
+        return len(self._ended()) >= self._space.size
 
     @property
     def is_taken(self) -> bool:
         """The same, or being measured now."""
         now = {self.key(trial) for trial in self.running} - {None}
-        return len(self._ended() | now) >= len(self._space)
+        return len(self._ended() | now) >= self._space.size
 
     def unseen(self, random: Random) -> dict[str, float] | None:
         """A configuration that nobody measured, measures, queued or gave up; None without one.
@@ -123,11 +146,13 @@ class History:
         It is the next one after a random one.
         """
         live = {self.key(trial) for trial in self.trials if not trial.state.is_finished()}
-        start = random.randrange(len(self._space))
-        for step in range(len(self._space)):
-            params = self._space.at((start + step) % len(self._space))
+        start = random.randrange(self._space.size)
+        for step in range(self._space.size):
+            params = self._space.at((start + step) % self._space.size)
             key = self._space.key(params)
-            if key not in self.measured and key not in live and self.given_up(key) is None:
+            if key in live or self.given_up(key) is not None:
+                continue
+            if self.known(key, partial=True) is None:
                 return params
         return None
 
@@ -148,12 +173,36 @@ class History:
         except ParameterError:  # another program's trial, or one queued off the grid
             return
         if record.measured:
-            self.measured.setdefault(key, record)
+            self._keep(self.measured, key, record)
+            self._keep(self._effective, self._effective_key(key), record)
+            self._judge(record)
         elif record.lost:
             self._deaths[key] += 1
         elif record.state == TrialState.FAIL and record.reason is not None:
             self._failures[key] += 1
             self._reasons.setdefault(key, record.reason)
+
+    def _effective_key(self, key: Key) -> tuple[Any, ...]:
+        names = (item.name for item in self._space.ranges)
+        try:
+            return self._study.identity.effective_key(dict(zip(names, key, strict=True)))
+        except ParameterError:  # refused by the method, whenever somebody measures it
+            return key
+
+    @staticmethod
+    def _keep(known: dict[Any, TrialRecord], key: tuple[Any, ...], record: TrialRecord) -> None:
+        if key not in known or (known[key].raced and not record.raced):
+            known[key] = record
+
+    def _judge(self, record: TrialRecord) -> None:
+        """Remember a full measurement, and whether it may stop others."""
+        if record.measurement is None or record.raced or record.reused_from is not None:
+            return
+        if record.feasible is False:
+            return
+        self._full.append(record.measurement)
+        if record.outcomes is not None and len(record.outcomes) == record.measurement.images:
+            self.rivals.append(Rival(record.number, record.outcomes))
 
 
 def _queued_params(trial: FrozenTrial) -> Mapping[str, Any]:

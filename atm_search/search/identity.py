@@ -39,6 +39,10 @@ class Identity:
     """Part of it: samplers need the same constraints on every trial."""
     objectives: tuple[tuple[str, str], ...] = OBJECTIVES
     """Names and directions."""
+    depth: int | None = None
+    """Blocks of the model; None if unknown: then no two configurations count as one."""
+    prefix_only_head: bool = False
+    """Whether the model's head reads prefix tokens alone."""
 
     def __post_init__(self) -> None:
         # As JSON gives it back (lists for tuples), so that a stored identity equals a fresh one.
@@ -53,6 +57,17 @@ class Identity:
         """
         return build(self.method, {**self.fixed_params, **params})
 
+    def effective_key(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Equal for two points of the space only if they do exactly the same in the model.
+
+        Raises:
+            ParameterError: the parameters do not go together.
+        """
+        if self.depth is None:
+            return self.space.key(params)
+        method = self.configured({item.name: params[item.name] for item in self.space.ranges})
+        return method.effective_key(self.depth, prefix_only_head=self.prefix_only_head)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` gives an equal identity back."""
         return {
@@ -66,6 +81,8 @@ class Identity:
             "space": self.space.to_list(),
             "constraints": self.constraints.to_dict(),
             "objectives": [list(objective) for objective in self.objectives],
+            "depth": self.depth,
+            "prefix_only_head": self.prefix_only_head,
         }
 
     @classmethod

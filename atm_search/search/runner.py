@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from atm_search.errors import MeasurementError, ParameterError
 from atm_search.measure.measurement import Measurement
+from atm_search.measure.racing import Race, RaceRules
 from atm_search.merging.method import Method
 from atm_search.search.grid import SubGrid
 from atm_search.search.heartbeat import Heartbeat
@@ -27,6 +28,9 @@ from atm_search.search.trials import ATTRIBUTE, QUEUED, Environment, TrialRecord
 MAX_REPEATS = 3
 """Repeated configurations in a row, trials at no cost, after which an unseen one is queued."""
 
+Measure = Callable[[Method, Race], Measurement]
+"""Measures a configuration, giving the race the outcomes of every batch until that stops it."""
+
 
 class TrialRunner:
     """Runs a study's next trial, and leaves none RUNNING."""
@@ -35,11 +39,12 @@ class TrialRunner:
         self,
         study: Study,
         history: History,
-        measure: Callable[[Method], Measurement],
+        measure: Measure,
         *,
         environment: Environment,
         interrupts: Interrupts,
         random: Random,
+        rules: RaceRules | None = None,
         grid: SubGrid | None = None,
     ) -> None:
         self._study = study
@@ -48,6 +53,7 @@ class TrialRunner:
         self._environment = environment
         self._interrupts = interrupts
         self._random = random
+        self._rules = rules or RaceRules()
         self._grid = grid
         self._repeats = 0
         self._late: dict[Key, TrialRecord] = {}
@@ -97,7 +103,7 @@ class TrialRunner:
     def _attempt(self, trial: optuna.Trial) -> TrialRecord:
         """The trial's record; only bugs are raised, and told to the store before."""
         try:
-            with _expected_warnings(), single_thread():
+            with _expected_warnings(), single_thread(), self._study.storage.params_together():
                 params = self._study.identity.space.suggest(trial)
             return self._measured(trial, params)
         except (MeasurementError, ParameterError) as error:
@@ -114,10 +120,10 @@ class TrialRunner:
         """The finished trial, with its configuration's stored measurement or a new one."""
         key = self._study.identity.space.key(params)
         self._history.refresh()
-        known, ours = self._history.measured.get(key), trial.user_attrs.get(QUEUED, False)
+        known = self._history.known(key, partial=self._rules.on != "off")
+        ours = trial.user_attrs.get(QUEUED, False)
         if known is not None and not ours:
-            first = known.number if known.reused_from is None else known.reused_from
-            return replace(known, number=trial.number, reused_from=first)
+            return self._reused(trial, known, params)
         if known is not None or self._is_measured_now(trial, key):
             return self._record(trial, surplus=True)
         if key in self._late:
@@ -127,16 +133,35 @@ class TrialRunner:
             self._repeats = MAX_REPEATS  # a sampler that learns nothing from failures would insist
             raise MeasurementError(f"Failed before and not measured again: {reason}")
         method = self._study.identity.configured(params)
+        race = Race(self._history.rivals, self._rules)
         with self._interrupts.admitted():
-            measurement = self._measure(method)
+            measurement = self._measure(method, race)
         _check_finite(measurement)
+        feasible = self._study.identity.constraints.feasible(measurement)
+        may_stop_others = (
+            feasible is not False
+            and race.stopped_by is None
+            and len(race.outcomes) == measurement.images
+            and self._history.is_best(measurement)
+        )
         return self._record(
             trial,
             state=TrialState.COMPLETE,
             params=method.params(),
             measurement=measurement,
-            feasible=self._study.identity.constraints.feasible(measurement),
+            feasible=feasible,
+            stopped_by=race.stopped_by,
+            stopped_on=None if race.stopped_by is None else self._rules.on,
+            outcomes=race.outcomes if may_stop_others else None,
         )
+
+    def _reused(
+        self, trial: optuna.Trial, known: TrialRecord, params: Mapping[str, Any]
+    ) -> TrialRecord:
+        """The finished trial with a measurement of the same, or of what does the same."""
+        first = known.number if known.reused_from is None else known.reused_from
+        own = {**self._study.identity.fixed_params, **params}
+        return replace(known, number=trial.number, params=own, reused_from=first)
 
     def _is_measured_now(self, trial: optuna.Trial, key: Key) -> bool:
         """Whether another worker measures this configuration, and we should take an unseen one.
@@ -169,30 +194,27 @@ class TrialRunner:
 
     def _tell(self, trial: optuna.Trial, record: TrialRecord) -> bool:
         """Store how a trial ended; False if others have ended it meanwhile, taking us for dead."""
-        values = None
-        if record.measurement is not None:
-            values = record.measurement.top1, record.measurement.gflops
-        try:
-            trial.set_user_attr(ATTRIBUTE, record.to_dict())
-            self._constrain(trial, record)
-            self._study.optuna.tell(trial, values, state=record.state)
-        except (UpdateFinishedTrialError, ValueError):
-            if self._study.storage.get_trial(trial._trial_id).state.is_finished():
-                return False
-            raise
-        return True
+        values, constraints = None, {}
+        if record.state == TrialState.COMPLETE and record.measurement is not None:
+            values = self._objectives(record.measurement)
+            constraints = self._study.identity.constraints.violations(record.measurement)
+        return self._study.storage.end_trial(
+            trial._trial_id,
+            record.state,
+            values,
+            user_attrs=record.outcome_parts() | {ATTRIBUTE: record.to_dict()},
+            constraints=constraints,
+        )
 
-    def _constrain(self, trial: optuna.Trial, record: TrialRecord) -> None:
-        """Tell the sampler how far a finished trial is from its limits.
+    def _objectives(self, measurement: Measurement) -> tuple[float, float]:
+        """What the sampler is told: top-1 and GFLOPs, of a partial measurement as an estimate.
 
-        Last of all: what is set stays, also in the copy of a trial whose worker died.
+        Its images may be easier or harder than the rest, and the dense model says by how much.
         """
-        if record.state != TrialState.COMPLETE or record.measurement is None:
-            return
-        violations = self._study.identity.constraints.violations(record.measurement)
-        with _expected_warnings():
-            for name, excess in violations.items():
-                trial.set_constraint(name, excess)
+        dense = self._study.dense
+        if measurement.images == dense.images:
+            return measurement.top1, measurement.gflops
+        return dense.top1 + measurement.delta_top1, measurement.gflops
 
     def _queue(self, params: Mapping[str, Any]) -> None:
         if params:
@@ -213,6 +235,4 @@ def _expected_warnings() -> Iterator[None]:
         # We keep the heartbeat ourselves, and refuse queued values off the grid.
         warnings.filterwarnings("ignore", message="Heartbeat of storage")
         warnings.filterwarnings("ignore", message="Fixed parameter")
-        # The copy of a dead worker's trial may have them, of the same configuration.
-        warnings.filterwarnings("ignore", message="The constraint value is ignored")
         yield

@@ -38,9 +38,13 @@ class Space:
                     "number of steps."
                 )
 
-    def __len__(self) -> int:
-        """Number of configurations."""
+    @property
+    def size(self) -> int:
+        """Number of configurations; of DiffRate's more than `len` can say."""
         return math.prod(len(item) for item in self.ranges)
+
+    def __len__(self) -> int:
+        return self.size
 
     def suggest(self, trial: optuna.Trial) -> dict[str, float]:
         """The configuration that the study's sampler, or whoever queued it, chose for a trial.
@@ -76,8 +80,8 @@ class Space:
 
     def at(self, index: int) -> dict[str, float]:
         """The configuration at an index, 0 to len - 1; the last range varies fastest."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"The space has {len(self)} configurations, none of index {index}.")
+        if not 0 <= index < self.size:
+            raise IndexError(f"The space has {self.size} configurations, none of index {index}.")
         values: list[float] = []
         for item in reversed(self.ranges):
             index, place = divmod(index, len(item))

@@ -1,24 +1,30 @@
 """Optuna's SQL store, made to outlive a restart of its database and to do everything once."""
 
+import copy
 import functools
 import json
+import math
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 from typing import Any, TypeVar, cast
 
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from atm_search.search.owner import OWNER, signature
+from atm_search.search.reading import read_trials
 
 T = TypeVar("T")
 
@@ -27,6 +33,9 @@ PATIENCE_S = 300.0
 
 HURRY_S = 5.0
 """The same for a worker that was asked to stop."""
+
+FRESH_S = 0.01
+"""A study read again so soon, and not written to between, has nothing new to say."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 """Between attempts; every pause is twice the one before, give or take a half."""
@@ -49,6 +58,15 @@ class SteadyStorage(RDBStorage):
     back_at = float("-inf")
     """When a lost database was last found again, in monotonic seconds."""
 
+    _fresh: tuple[int, float] = (-1, 0.0)
+    """The study read last, and until when another reading of it would be in vain."""
+
+    _created: FrozenTrial | None = None
+    """The trial made last, until it is read."""
+
+    _params: list[tuple[int, str, float, BaseDistribution]] | None = None
+    """Parameters that wait to be written together."""
+
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """The id of a new trial, RUNNING unless the template says otherwise."""
         return self._create_new_trial(study_id, template_trial)._trial_id
@@ -58,18 +76,151 @@ class SteadyStorage(RDBStorage):
     ) -> FrozenTrial:
         # Optuna's own attempts would leave a second trial behind a lost answer.
         mine = signature()
-        trial = template_trial or create_trial(state=TrialState.RUNNING)
-        trial.system_attrs = {**trial.system_attrs, OWNER: mine}
+        trial = copy.deepcopy(template_trial or create_trial(state=TrialState.RUNNING))
 
-        def create(again: bool) -> int:
+        def create(again: bool) -> FrozenTrial:
             with self._written() as session:
                 models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
                 made = _made_by(mine, study_id, session) if again else None
                 if made is None:
                     made = self._get_prepared_new_trial(study_id, trial, session)
-                return int(made.trial_id)
+                    session.add(_owned(int(made.trial_id), mine))
+                    if trial.state == TrialState.RUNNING:  # its first sign of life
+                        session.add(models.TrialHeartbeatModel(trial_id=made.trial_id))
+                trial._trial_id, trial.number = int(made.trial_id), int(made.number)
+                trial.system_attrs[OWNER] = mine
+                return trial
 
-        return self.get_trial(self._steadily(create))
+        created = self._steadily(create)
+        self._created = copy.deepcopy(created)
+        return created
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """A trial as the store has it; one that was created just now is not read again."""
+        created, self._created = self._created, None
+        if created is not None and created._trial_id == trial_id:
+            return created
+        read = super().get_trial
+        return self._steadily(lambda again: read(trial_id), reads=True)
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        study, until = self._fresh
+        if trial_id_greater_than >= 0 and study == study_id and time.monotonic() < until:
+            return []  # no news for whoever knows all up to some trial
+
+        def read(again: bool) -> list[FrozenTrial]:
+            with _create_scoped_session(self._reader) as session:
+                return read_trials(
+                    session,
+                    study_id,
+                    states=None if states is None else [s for s in TrialState if s in states],
+                    after=trial_id_greater_than,
+                    and_also=included_trial_ids,
+                )
+
+        found = self._steadily(read, reads=True)
+        self._fresh = study_id, time.monotonic() + FRESH_S
+        return found
+
+    @contextmanager
+    def params_together(self) -> Iterator[None]:
+        """A block in which a trial is suggested; its parameters are written at its end, together.
+
+        Whether they fit those of other trials is not asked: the study fixes its space.
+        """
+        self._params = []
+        try:
+            yield
+            params = self._params
+        finally:
+            self._params = None
+
+        def write(again: bool) -> None:
+            # A second insertion meets its own rows, which Optuna ignores.
+            with _create_scoped_session(self.scoped_session, True) as session:
+                for trial_id, name, value, distribution in params:
+                    session.add(
+                        models.TrialParamModel(
+                            trial_id=trial_id,
+                            param_name=name,
+                            param_value=value,
+                            distribution_json=distribution_to_json(distribution),
+                        )
+                    )
+
+        if params:
+            self._steadily(write)
+
+    def _set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+        previous_distribution: BaseDistribution | None,
+    ) -> None:
+        param = trial_id, param_name, param_value_internal, distribution
+        if self._params is not None:
+            self._params.append(param)
+        else:
+            write = super()._set_trial_param
+            self._steadily(lambda again: write(*param, previous_distribution))
+
+    def end_trial(
+        self,
+        trial_id: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+        *,
+        user_attrs: Mapping[str, Any],
+        constraints: Mapping[str, float],
+    ) -> bool:
+        """End a running trial with all that is known of it, in one transaction.
+
+        Returns:
+            False if others have ended it meanwhile.
+        """
+
+        for value in values or ():
+            if not math.isfinite(value):
+                raise ValueError(f"{value} is no value to compare trials by.")
+
+        def end(again: bool) -> bool:
+            with self._written() as session:
+                trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
+                if trial.state != TrialState.RUNNING:
+                    return again and bool(trial.state == state) and _holds(trial, values)
+                for key, value in user_attrs.items():
+                    self._set_trial_attr_without_commit(
+                        session, models.TrialUserAttributeModel, trial_id, key, value
+                    )
+                for key, value in constraints.items():
+                    self._set_trial_attr_without_commit(
+                        session,
+                        models.TrialSystemAttributeModel,
+                        trial_id,
+                        f"{_CONSTRAINTS_KEY}:{key}",
+                        value,
+                    )
+                for objective, number in enumerate(values or ()):
+                    session.add(
+                        models.TrialValueModel(
+                            trial_id=trial_id,
+                            objective=objective,
+                            value=number,
+                            value_type=models.TrialValueModel.TrialValueType.FINITE,
+                        )
+                    )
+                _move(trial, state)
+                return True
+
+        return self._steadily(end)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -80,7 +231,7 @@ class SteadyStorage(RDBStorage):
         def change(again: bool) -> bool:
             with self._written() as session:
                 trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
-                if again and trial.state == state and self._is_mine(trial, mine, values):
+                if again and trial.state == state and _is_ours(trial, mine, values):
                     return True
                 self.check_trial_is_updatable(trial_id, cast(TrialState, trial.state))
                 if state == TrialState.RUNNING and trial.state != TrialState.WAITING:
@@ -91,6 +242,7 @@ class SteadyStorage(RDBStorage):
                     self._set_trial_attr_without_commit(
                         session, models.TrialSystemAttributeModel, trial_id, OWNER, mine
                     )
+                    session.add(models.TrialHeartbeatModel(trial_id=trial_id))
                 _move(trial, state)
                 return True
 
@@ -133,17 +285,14 @@ class SteadyStorage(RDBStorage):
         """Record a sign of life, or raise at once: the next beat comes anyway."""
         super().record_heartbeat(trial_id)
 
-    def _is_mine(
-        self, trial: models.TrialModel, mine: dict[str, Any], values: Sequence[float] | None
-    ) -> bool:
-        """Whether a trial looks as if the attempt whose answer was lost had succeeded."""
-        if trial.state == TrialState.RUNNING:
-            return any(
-                item.key == OWNER and json.loads(item.value_json) == mine
-                for item in trial.system_attributes
-            )
-        stored = [item.value for item in sorted(trial.values, key=lambda item: item.objective)]
-        return stored == list(values or ())
+    @cached_property
+    def _reader(self) -> "scoped_session[Session]":
+        """Sessions whose every statement stands alone, which saves two messages per reading.
+
+        A trial's row is read first, so whoever sees it finished sees all that belongs to it.
+        """
+        alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        return scoped_session(sessionmaker(bind=alone))
 
     @contextmanager
     def _written(self) -> Iterator[Session]:
@@ -153,13 +302,16 @@ class SteadyStorage(RDBStorage):
                 session.connection().exec_driver_sql("BEGIN IMMEDIATE")
             yield session
 
-    def _steadily(self, attempt: Callable[[bool], T]) -> T:
+    def _steadily(self, attempt: Callable[[bool], T], *, reads: bool = False) -> T:
         """What an operation returns, tried until it meets a database.
 
         Args:
             attempt: the operation; told whether it may have been done before.
+            reads: whether it changes nothing.
         """
         pause, lost_at, again = FIRST_PAUSE_S, 0.0, False
+        if not reads:
+            self._fresh = -1, 0.0
         while True:
             try:
                 found = attempt(again)
@@ -191,11 +343,8 @@ REPEATABLE = (
     "get_study_user_attrs",
     "get_study_system_attrs",
     "get_all_studies",
-    "get_trial",
     "get_trial_id_from_study_id_trial_number",
-    "_get_trials",
     "_get_stale_trial_ids",
-    "_set_trial_param",  # a second insertion meets its own row, which Optuna ignores
     "set_trial_user_attr",
     "set_trial_system_attr",
     "record_heartbeat",
@@ -206,7 +355,8 @@ REPEATABLE = (
 def _repeated(operation: Callable[..., T]) -> Callable[..., T]:
     @functools.wraps(operation)
     def steady(self: SteadyStorage, *args: Any, **kwargs: Any) -> T:
-        return self._steadily(lambda again: operation(self, *args, **kwargs))
+        reads = "get_" in operation.__name__
+        return self._steadily(lambda again: operation(self, *args, **kwargs), reads=reads)
 
     return steady
 
@@ -241,6 +391,29 @@ def _made_by(owner: dict[str, Any], study_id: int, session: Session) -> models.T
         .filter(attribute.key == OWNER, attribute.value_json == json.dumps(owner))
         .first()
     )
+
+
+def _owned(trial_id: int, owner: dict[str, Any]) -> models.TrialSystemAttributeModel:
+    return models.TrialSystemAttributeModel(
+        trial_id=trial_id, key=OWNER, value_json=json.dumps(owner)
+    )
+
+
+def _is_ours(
+    trial: models.TrialModel, mine: dict[str, Any], values: Sequence[float] | None
+) -> bool:
+    """Whether a trial looks as if the attempt whose answer was lost had succeeded."""
+    if trial.state == TrialState.RUNNING:
+        return any(
+            item.key == OWNER and json.loads(item.value_json) == mine
+            for item in trial.system_attributes
+        )
+    return _holds(trial, values)
+
+
+def _holds(trial: models.TrialModel, values: Sequence[float] | None) -> bool:
+    stored = [item.value for item in sorted(trial.values, key=lambda item: item.objective)]
+    return stored == list(values or ())
 
 
 def _move(trial: models.TrialModel, state: TrialState) -> None:

@@ -117,7 +117,7 @@ def _connect(url: URL, make_tables: bool, interval_s: int, grace_s: int) -> Stea
 def _engine_kwargs(url: URL) -> dict[str, Any]:
     if _is_sqlite(url):
         return {"connect_args": {"timeout": sqlite.LOCK_TIMEOUT_S}}
-    return {"connect_args": {"connect_timeout": CONNECT_TIMEOUT_S}, "pool_pre_ping": True}
+    return {"connect_args": {"connect_timeout": CONNECT_TIMEOUT_S}}
 
 
 def _has_tables(url: URL) -> bool:

@@ -5,7 +5,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -14,6 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from atm_search.errors import ParameterError, StudyError
+from atm_search.measure.racing import RaceRules
 from atm_search.search.dense import Dense
 from atm_search.search.identity import Identity
 from atm_search.search.samplers import resolve
@@ -65,10 +66,12 @@ class Plan:
     """How to find things again (model alias, checkpoint, data folder); no part of the identity."""
     step: int = 1
     """A grid takes every step-th value of each range."""
+    racing: Mapping[str, Any] = field(default_factory=lambda: RaceRules("off").to_dict())
+    """When measurements end early; a study from before there were races has none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**vars(self), "hints": dict(self.hints)}
+        return {**vars(self), "hints": dict(self.hints), "racing": dict(self.racing)}
 
 
 def create_or_resume(
@@ -82,6 +85,7 @@ def create_or_resume(
     seed: int | None = None,
     hints: Mapping[str, Any] | None = None,
     step: int | None = None,
+    racing: Mapping[str, Any] | None = None,
 ) -> Study:
     """The study of that name, begun if there is none, to be continued to `budget` trials.
 
@@ -96,15 +100,19 @@ def create_or_resume(
         hints: plain values; None keeps the study's own.
         step: of a grid, which takes every step-th value; None keeps the study's own; a new study
             gets 1.
+        racing: fields of `RaceRules` to change; what is not in it stays the study's own. A start
+            may change it at any time: what was stopped stays marked as such.
 
     Raises:
         StudyError: the study is of another identity, or not ours, or has more trials already.
-        ParameterError: the sampler is unknown, or budget, seed or step are no counts.
+        ParameterError: the sampler is unknown, budget, seed or step are no counts, or
+            there are no such races.
     """
     resolve(sampler or "auto", budget)
     identity.space.thinned(1 if step is None else step)  # refuses what is no step
     if seed is not None and seed < 0:
         raise ParameterError(f"seed={seed} is negative: use 0 or more.")
+    rules = RaceRules(**(racing or {}))
     if name not in names(storage):
         plan = Plan(
             budget=budget,
@@ -112,6 +120,7 @@ def create_or_resume(
             seed=secrets.randbelow(2**31) if seed is None else seed,
             hints=hints or {},
             step=1 if step is None else step,
+            racing=rules.to_dict(),
         )
         created = _create(storage, name, identity, dense(), plan)
         if created is not None:
@@ -125,6 +134,7 @@ def create_or_resume(
         seed=old.seed if seed is None else seed,
         hints=old.hints if hints is None else hints,
         step=old.step if step is None else step,
+        racing={**old.racing, **(racing or {})},
     )
     if new != old:
         study.optuna.set_user_attr(PLAN, new.to_dict())

@@ -146,7 +146,7 @@ class StudyFile(_Strict):
         """
         if self.step is not None and self.sampler != "grid":
             raise ParameterError(f"step={self.step} is of a grid: use --sampler grid, or no step.")
-        points = len(space.thinned(1 if self.step is None else self.step))
+        points = space.thinned(1 if self.step is None else self.step).size
         if self.trials is not None:
             return self.trials
         return points if self.sampler == "grid" else TRIALS

@@ -1,6 +1,7 @@
 """What is kept of a trial, beside what Optuna keeps: everything needed to repeat it."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -8,12 +9,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from atm_search.errors import InputError
 from atm_search.measure.measurement import Measurement
+from atm_search.measure.outcomes import Outcomes
 
 ATTRIBUTE = "atm_search"
 """User attribute of a trial that holds its record; some 1 KB of JSON."""
 
 QUEUED = "atm_search:queued"
 """User attribute of a trial that a worker queued: not to be measured if others did meanwhile."""
+
+OUTCOMES = "atm_search:outcomes:{part}"
+"""User attributes of a trial with its outcomes image by image, cut into parts."""
+
+LONGEST_PART = 30_000
+"""Characters of a part: MySQL's TEXT ends at 65,535 bytes."""
 
 ENDINGS = ("interrupted", "surplus", "lost")
 """Fields of a record that say how a trial ended without a measurement, and without a failure."""
@@ -49,6 +57,12 @@ class TrialRecord:
     environment: Environment | None = None
     reused_from: int | None = None
     """Number of the trial that measured this configuration; None where this one did."""
+    stopped_by: int | None = None
+    """Number of the trial that dominates this one, which was therefore not measured to the end."""
+    stopped_on: str | None = None
+    """What it lost on: top1, or kl."""
+    outcomes: Outcomes | None = field(default=None, compare=False, repr=False)
+    """Image by image, of a full measurement that may stop others; in attributes of their own."""
     feasible: bool | None = None
     """Whether it keeps the study's constraints; None without a measurement or constraints."""
     reason: str | None = None
@@ -65,6 +79,11 @@ class TrialRecord:
         """Whether it is finished and has a measurement, its own or a reused one."""
         return self.state == TrialState.COMPLETE and self.measurement is not None
 
+    @property
+    def raced(self) -> bool:
+        """Whether its measurement was stopped early, so that its figures are estimates."""
+        return self.stopped_by is not None
+
     def to_dict(self) -> dict[str, Any]:
         """What the trial's user attribute holds, as plain values: all that is set."""
         values: dict[str, Any] = {"method": self.method, "params": dict(self.params)}
@@ -74,11 +93,24 @@ class TrialRecord:
             values |= asdict(self.environment)
         if self.reused_from is not None:
             values["reused_from"] = self.reused_from
+        if self.stopped_by is not None:
+            values |= {"stopped_by": self.stopped_by, "stopped_on": self.stopped_on}
         if self.feasible is not None:
             values["feasible"] = self.feasible
         if self.reason is not None:
             values["reason"] = self.reason[:LONGEST_REASON]
         return values | {name: True for name in ENDINGS if getattr(self, name)}
+
+    def outcome_parts(self) -> dict[str, str]:
+        """The attributes that hold its outcomes, if it has any of its own."""
+        if self.outcomes is None or self.reused_from is not None:
+            return {}
+        text = self.outcomes.to_text()
+        starts = range(0, len(text), LONGEST_PART)
+        return {
+            OUTCOMES.format(part=part): text[start : start + LONGEST_PART]
+            for part, start in enumerate(starts)
+        }
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> "TrialRecord":
@@ -94,12 +126,41 @@ class TrialRecord:
             measurement=_measurement(values.get("measurement")),
             environment=_environment(values),
             reused_from=values.get("reused_from"),
+            stopped_by=values.get("stopped_by"),
+            stopped_on=values.get("stopped_on"),
+            outcomes=_outcomes(trial),
             feasible=values.get("feasible"),
             reason=values.get("reason"),
             interrupted=values.get("interrupted", False),
             surplus=values.get("surplus", False),
             lost=values.get("lost", False),
         )
+
+
+def tally(records: Iterable[TrialRecord]) -> dict[str, int]:
+    """How trials ended: measured in full, raced out, reused, failed; and images measured in all."""
+    counts = Counter({"full": 0, "raced": 0, "reused": 0, "failed": 0, "images": 0})
+    for record in records:
+        if record.reason is not None:
+            counts["failed"] += 1
+        elif record.measured and record.reused_from is not None:
+            counts["reused"] += 1
+        elif record.measured and record.measurement is not None:
+            counts["raced" if record.raced else "full"] += 1
+            counts["images"] += record.measurement.images
+    return dict(counts)
+
+
+def _outcomes(trial: FrozenTrial) -> Outcomes | None:
+    parts: list[str] = []
+    while (key := OUTCOMES.format(part=len(parts))) in trial.user_attrs:
+        parts.append(str(trial.user_attrs[key]))
+    if not parts or trial.state != TrialState.COMPLETE:
+        return None
+    try:
+        return Outcomes.from_text("".join(parts))
+    except InputError:  # damaged, or of another version: it just stops no others
+        return None
 
 
 def _measurement(values: Any) -> Measurement | None:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from random import Random
 
 from atm_search.errors import AtmSearchError
-from atm_search.measure.measurement import Measurement
-from atm_search.merging.method import Method
+from atm_search.measure.racing import RaceRules
 from atm_search.search.grid import SubGrid
 from atm_search.search.heartbeat import Sweeper
 from atm_search.search.history import History
 from atm_search.search.interrupts import Interrupts
-from atm_search.search.runner import TrialRunner
+from atm_search.search.runner import Measure, TrialRunner
 from atm_search.search.samplers import make_sampler, mixed_seed
 from atm_search.search.store import store_errors
 from atm_search.search.study import Study
@@ -47,7 +46,7 @@ class Outcome:
 
 def run(
     study: Study,
-    measure: Callable[[Method], Measurement],
+    measure: Measure,
     *,
     environment: Environment,
     worker: int = 0,
@@ -62,7 +61,8 @@ def run(
 
     Args:
         study: from `create_or_resume` or `load`.
-        measure: measures one configuration; may raise MeasurementError or ParameterError.
+        measure: measures one configuration, to its end or until the race that it is given says
+            that another point dominates it; may raise MeasurementError or ParameterError.
         environment: where it measures; stored with every trial.
         worker: number of this worker among those of the study; each draws its own points.
         on_trial: told of every trial that ended here, failed and interrupted ones included.
@@ -90,6 +90,7 @@ def run(
             environment=environment,
             interrupts=interrupts,
             random=Random(mixed_seed(plan.seed, worker, started)),
+            rules=RaceRules(**plan.racing),
             grid=_grid(study, worker),
         )
         return _loop(study, history, runner, interrupts, on_trial, on_wait)
@@ -106,10 +107,13 @@ def _loop(
     sweeper = Sweeper(study, history)
     ended: TrialRecord | None = None
     failures = 0
+    budget, look_again = 0, 0.0
     while True:
         sweeper.sweep()
         history.refresh()
-        done, running, budget = history.done, len(history.running), study.plan.budget
+        done, running = history.done, len(history.running)
+        if done >= budget or time.monotonic() >= look_again:  # any start may have raised it
+            budget, look_again = study.plan.budget, time.monotonic() + POLL_S
         if ended is not None:
             failures = _failures(failures, ended)
             if on_trial is not None:

@@ -14,7 +14,7 @@ from atm_search.show.tables import params_text
 
 PICTURE_FORMATS = (".png", ".svg", ".pdf")
 
-BLUE, GREY, RED = "#2563eb", "#9ca3af", "#dc2626"
+BLUE, GREY, LIGHT_GREY, RED = "#2563eb", "#9ca3af", "#d1d5db", "#dc2626"
 
 
 def frontier_figure(
@@ -26,16 +26,12 @@ def frontier_figure(
     from the dense line.
     """
     others = [record for record in records if record.measurement is not None]
+    raced = [record for record in others if record.raced]
     figure = go.Figure()
-    figure.add_scatter(
-        x=[record.measurement.gflops for record in others if record.measurement],
-        y=[record.measurement.top1 for record in others if record.measurement],
-        text=[f"trial {record.number}<br>{params_text(record.params)}" for record in others],
-        name="trials",
-        mode="markers",
-        marker={"color": GREY, "size": 6, "opacity": 0.6},
-        hovertemplate="%{text}<br>%{x:.4f} GFLOPs, top-1 %{y:.2f} %<extra></extra>",
-    )
+    if raced:
+        _add_trials(figure, raced, dense, name="raced out (estimates)", color=LIGHT_GREY)
+    full = [record for record in others if not record.raced]
+    _add_trials(figure, full, dense, name="trials", color=GREY)
     measured = [point.measurement for point in points]
     figure.add_scatter(
         x=[m.gflops for m in measured],
@@ -74,6 +70,22 @@ def frontier_figure(
         height=560,
     )
     return figure
+
+
+def _add_trials(
+    figure: go.Figure, records: Sequence[TrialRecord], dense: Dense, *, name: str, color: str
+) -> None:
+    """A dot per trial; of a partial measurement where the paired change puts it."""
+    measured = [record.measurement for record in records if record.measurement is not None]
+    figure.add_scatter(
+        x=[m.gflops for m in measured],
+        y=[m.top1 if m.images == dense.images else dense.top1 + m.delta_top1 for m in measured],
+        text=[f"trial {record.number}<br>{params_text(record.params)}" for record in records],
+        name=name,
+        mode="markers",
+        marker={"color": color, "size": 6, "opacity": 0.6},
+        hovertemplate="%{text}<br>%{x:.4f} GFLOPs, top-1 %{y:.2f} %<extra></extra>",
+    )
 
 
 def write_figure(figure: go.Figure, path: Path) -> None:

@@ -14,7 +14,7 @@ from atm_search.search.frontier import (
     reference_point,
 )
 from atm_search.search.study import Study
-from atm_search.search.trials import TrialRecord
+from atm_search.search.trials import TrialRecord, tally
 from atm_search.show.tables import saving
 
 
@@ -32,7 +32,7 @@ def frontier_table(
     table = Table(
         title=_title(study, best, points),
         title_justify="left",
-        caption=_caption(study, best, with_dominated=with_dominated),
+        caption=_caption(study, records, best, with_dominated=with_dominated),
         caption_justify="left",
     )
     if with_dominated:
@@ -74,6 +74,8 @@ def frontier_summary(
         "study": study.name,
         "dense": {"images": dense.images, "top1": dense.top1, "gflops": dense.gflops},
         "constraints": study.identity.constraints.to_dict(),
+        "trials": tally(records),
+        "racing": dict(study.plan.racing),
         "hypervolume": hypervolume(best, dense),
         "reference_point": {"top1": top1, "gflops": gflops},
         "hypervolume_history": hypervolume_history(records, dense),
@@ -96,7 +98,13 @@ def _title(study: Study, best: Sequence[FrontierPoint], listed: Sequence[Frontie
     return f"{study.name}: {len(listed)} configurations {images}, {len(best)} on the frontier"
 
 
-def _caption(study: Study, best: Sequence[FrontierPoint], *, with_dominated: bool) -> str:
+def _caption(
+    study: Study,
+    records: Sequence[TrialRecord],
+    best: Sequence[FrontierPoint],
+    *,
+    with_dominated: bool,
+) -> str:
     """What the figures mean, a sentence each."""
     top1, gflops = reference_point(study.dense)
     lines = []
@@ -108,6 +116,11 @@ def _caption(study: Study, best: Sequence[FrontierPoint], *, with_dominated: boo
         f"Hypervolume {hypervolume(best, study.dense):.4f} points x GFLOPs, from the reference "
         f"point top-1 {top1:.2f} %, {gflops:.4f} GFLOPs.",
     ]
+    counts = tally(records)
+    lines.append(
+        f"Trials: {counts['full']} measured in full, {counts['raced']} raced out, "
+        f"{counts['reused']} reused, {counts['failed']} failed."
+    )
     limits = study.identity.constraints
     if limits.max_drop is not None:
         lines.append(f"The frontier loses at most {limits.max_drop:g} points.")

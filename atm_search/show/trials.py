@@ -1,13 +1,17 @@
 """Trials as they come in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 
-from atm_search.search.trials import TrialRecord
+from atm_search.search.trials import TrialRecord, tally
 from atm_search.show.progress import progress_bar
 from atm_search.show.tables import params_text, saving
+
+SAVED = {"raced": "raced out", "reused": "reused"}
+"""Kinds of trials that save images, in words."""
 
 OnTrial = Callable[[TrialRecord, int, int], None]
 OnWait = Callable[[int, int, int], None]
@@ -16,6 +20,8 @@ OnWait = Callable[[int, int, int], None]
 @contextmanager
 def trial_progress(
     console: Console,
+    done: int,
+    total: int,
     *,
     waiting: str = "Waiting for {running} trials of other workers",
 ) -> Iterator[tuple[OnTrial, OnWait]]:
@@ -23,16 +29,20 @@ def trial_progress(
 
     Args:
         console: where to show it.
+        done: finished trials of the study at the beginning.
+        total: trials in all.
         waiting: stands before the bar while there is nothing to do here.
 
     Yields:
         What a worker tells of finished trials, and of waiting for other workers.
     """
     with progress_bar(console) as bar:
-        task = bar.add_task("Trials", total=None)
+        task = bar.add_task("Trials", completed=done, total=total)
+        ended: list[TrialRecord] = []
 
         def on_trial(record: TrialRecord, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, description="Trials")
+            ended.append(record)
+            bar.update(task, completed=done, total=total, description=_description(ended))
             bar.console.print(
                 f"[{done}/{total}] {trial_line(record)}", markup=False, soft_wrap=True
             )
@@ -54,8 +64,28 @@ def trial_line(record: TrialRecord) -> str:
     measured = record.measurement
     if measured is None:
         return f"{start} | failed: {record.reason}"
-    again = "" if record.reused_from is None else f" (as trial {record.reused_from})"
-    return (
+    figures = (
         f"{start} | top-1 {measured.top1:.2f} % ({measured.delta_top1:+.2f}), "
-        f"{measured.gflops:.4f} GFLOPs ({saving(measured)}){again}"
+        f"{measured.gflops:.4f} GFLOPs ({saving(measured)})"
     )
+    if record.reused_from is not None:
+        return f"{figures} (as trial {record.reused_from})"
+    if record.raced:
+        lost = f"{measured.images:,} images, dominated by trial {record.stopped_by}"
+        return f"{figures}, raced out after {lost}"
+    return figures
+
+
+def racing_text(racing: Mapping[str, Any]) -> str:
+    """A study's race rules in words."""
+    if racing["on"] == "off":
+        return "off: every trial takes all images"
+    margin = f", margin {racing['margin']:g}" if racing["margin"] else ""
+    return f"on {racing['on']}, delta {racing['delta']:g}{margin}"
+
+
+def _description(ended: Sequence[TrialRecord]) -> str:
+    """What stands before the bar: of the trials seen here, those that took less than all images."""
+    counts = tally(ended)
+    saved = [f"{counts[name]} {word}" for name, word in SAVED.items() if counts[name]]
+    return "Trials" + "".join(f", {text}" for text in saved)

@@ -93,6 +93,9 @@ def test_the_main_job_from_search_to_yaml_and_back(cli: Cli, model: list[object]
     assert cli("frontier", "--json") == 0
     frontier = json.loads(cli.out)
     assert started["dense"] == frontier["dense"]
+    kinds = frontier["trials"]
+    assert kinds["full"] + kinds["raced"] + kinds["reused"] == 8
+    assert kinds["images"] <= 8 * 40
     gflops = [point["gflops"] for point in frontier["frontier"]]
     assert gflops == sorted(gflops)
     assert cli("frontier") == 0
@@ -123,6 +126,43 @@ def test_evaluate_prints_all_that_is_promised(cli: Cli, model: list[object]) -> 
     assert json.loads(cli.out)["delta_top1"] == 0.0
     assert cli("evaluate", *model, "--method", "tome", "--r", 8, "--json") == 0
     assert json.loads(cli.out)["tokens_per_layer"][0] == 93  # 101 tokens, 8 of them merged
+
+
+def test_a_study_keeps_its_precision_when_nobody_says(cli: Cli, model: list[object]) -> None:
+    """Also where another would be chosen now: on another machine, or after a change of mind."""
+    search = ["start", *model, "--sampler", "random", "--trials"]
+    assert cli(*search, 1, "--dtype", "float16") == 0
+    assert "Dtype" not in cli.err
+    assert cli(*search, 2) == 0
+    assert "batch size 100, float16, cpu" in cli.err
+    assert cli(*search, 2, "--dtype", "auto") == 0
+    assert cli("worker") == 0
+    assert cli(*search, 1, "--study", "new") == 0
+    chosen = re.search(r"^Dtype    (b?float\d+), because", cli.err, flags=re.MULTILINE)
+    assert chosen is not None
+    assert f"batch size 100, {chosen[1]}, cpu" in cli.err
+    assert cli(*search, 2, "--study", "new") == 0
+    assert f"batch size 100, {chosen[1]}, cpu" in cli.err
+
+
+def test_figures_are_the_same_without_a_cache_with_a_new_one_and_from_it(
+    cli: Cli, model: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def figures() -> dict[str, object]:
+        point = ["--tau0", 0.95, "--alpha", 0.05, "--tau-min", 0.5, "--split", 3]
+        assert cli("evaluate", *model, *point, "--json") == 0
+        timed = ("seconds", "images_per_second")
+        return {name: v for name, v in json.loads(cli.out).items() if name not in timed}
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ATM_SEARCH_CACHE", str(tmp_path / "file" / "cache"))
+    plain = figures()
+    assert cli.err.count("Nothing is kept in the cache") == 1
+    monkeypatch.setenv("ATM_SEARCH_CACHE", str(tmp_path / "cache"))
+    assert figures() == plain
+    assert "Nothing is kept" not in cli.err
+    monkeypatch.setattr("atm_search.data.folder.decode", lambda *_, **__: pytest.fail("decoded"))
+    assert figures() == plain
 
 
 def test_a_study_file_describes_a_search_and_the_command_line_wins(
@@ -178,7 +218,7 @@ def test_start_points_off_the_grid_leave_no_store(
 
 def test_a_study_of_another_kind_is_refused_and_left_alone(cli: Cli, model: list[object]) -> None:
     search = ["start", *model, "--sampler", "random", "--seed", 0, "--trials", 2]
-    assert cli(*search) == 0
+    assert cli(*search, "--dtype", "float32") == 0
     before = content("atm-search.db")
     assert cli(*search, "--batch-size", 7) == 2
     assert "made with batch_size 100, you gave 7" in cli.err
@@ -225,6 +265,9 @@ def content(file: str) -> list[str]:
         (["start", "--max-drop", "-1"], "max_drop=-1.0 is no loss of top-1"),
         (["start", "--max-gflops", "0"], "max_gflops=0.0 leaves no compute"),
         (["start", "--trials", "0"], "0 trials are no search"),
+        (["start", "--delta", "0"], "delta=0.0 is no small probability"),
+        (["start", "--race-on", "speed"], "No race on 'speed'"),
+        (["start", "--no-racing", "--delta", ".1"], "leave out --race-on, --delta and --margin"),
         (["start", "--storage", "oracle://x"], "no store of kind 'oracle'"),
         (["frontier"], "No store at atm-search.db: start a search first"),
         (["frontier", "--storage", "sqlite:///no/such/dir.db"], "No folder"),

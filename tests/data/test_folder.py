@@ -113,8 +113,8 @@ def test_digest_is_that_of_content_labels_and_order(root: Path, tmp_path: Path) 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
 def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     suffix = "jpg" if mode == "CMYK" else "png"
-    (tmp_path / "a").mkdir()
-    Image.new(mode, (10, 10)).save(tmp_path / "a" / f"1.{suffix}")
+    (tmp_path / "0").mkdir()
+    Image.new(mode, (10, 10)).save(tmp_path / "0" / f"1.{suffix}")
     assert read(tmp_path).images.shape == (1, 3, 8, 8)
 
 
@@ -181,8 +181,8 @@ def test_corrupt_image_outside_the_subset_does_no_harm(root: Path) -> None:
 
 
 def test_folder_of_corrupt_images_only_is_refused_even_with_skipping(tmp_path: Path) -> None:
-    draw(tmp_path / "a" / "1.jpg", 1)
-    truncate(tmp_path / "a" / "1.jpg")
+    draw(tmp_path / "0" / "1.jpg", 1)
+    truncate(tmp_path / "0" / "1.jpg")
     with pytest.raises(DataError, match=r"1 of 1 images .* nothing to measure"):
         read(tmp_path, skip_corrupt=True)
 
@@ -245,7 +245,7 @@ def test_more_memory_than_there_is_is_refused(root: Path, monkeypatch: pytest.Mo
             raise MemoryError
         return np.zeros(shape, dtype)
 
-    monkeypatch.setattr("atm_search.data.folder.np.empty", empty)
+    monkeypatch.setattr("atm_search.data.pictures.np.empty", empty)
     with pytest.raises(DataError, match=r"9 decoded images need 0 GB of memory"):
         read(root)
 

@@ -95,9 +95,16 @@ def test_other_names_count_in_sorted_order() -> None:
     assert class_indices(["dog", "ant", "cat"], num_classes=3) == {"ant": 0, "cat": 1, "dog": 2}
 
 
-def test_more_folders_than_classes_are_refused_with_both_numbers() -> None:
-    with pytest.raises(DataError, match=r"3 class folders.*2 classes.*no class for"):
-        class_indices(["dog", "ant", "cat"], num_classes=2)
+@pytest.mark.parametrize(("folders", "num_classes"), [(3, 2), (10, 1000)])
+def test_another_number_of_folders_than_classes_is_refused_with_both(
+    folders: int, num_classes: int
+) -> None:
+    """Ten named folders and a model of 1,000 classes: sorted order would say 0 to 9."""
+    names = [f"animal{number}" for number in range(folders)]
+    with pytest.raises(
+        DataError, match=rf"{folders} class folders.*{num_classes:,} classes.*guess"
+    ):
+        class_indices(names, num_classes=num_classes)
 
 
 @pytest.mark.parametrize("name", ["n0144076", "n014407644", "m01440764", "n0144076٤", ""])

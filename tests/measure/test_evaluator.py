@@ -13,6 +13,8 @@ from atm_search.data.shard import Shard
 from atm_search.errors import InputError, MeasurementError, ParameterError
 from atm_search.measure.evaluator import Evaluator
 from atm_search.measure.measurement import Measurement
+from atm_search.measure.outcomes import Outcomes
+from atm_search.measure.racing import Race, Rival
 from atm_search.merging.atm import Atm
 from atm_search.merging.tome import Tome
 from atm_search.models.reduction import run
@@ -96,6 +98,23 @@ def test_progress_counts_images(evaluator: Evaluator) -> None:
     assert seen == [(16, 50), (32, 50), (48, 50), (50, 50)]
 
 
+def test_a_race_sees_every_image_and_ends_a_measurement_with_its_first_ones(
+    evaluator: Evaluator,
+) -> None:
+    own = Race()
+    full = evaluator.measure(SOME, race=own)
+    assert full == evaluator.measure(SOME)
+    assert int(own.outcomes.hits.sum()) == full.top1_hits
+    assert float(own.outcomes.kl.mean()) == pytest.approx(full.kl, rel=0.01)
+    assert own.outcomes.gflops.tolist()[0] > 0
+    perfect = Outcomes.of([True] * 50, [0.0] * 50, [0.0] * 4)
+    race = Race([Rival(3, perfect)])
+    part = evaluator.measure(SOME, race=race)
+    assert race.stopped_by == 3
+    assert part.images == len(race.outcomes) < 50
+    assert part.top1_hits == int(own.outcomes.hits[: part.images].sum())
+
+
 def test_outputs_that_are_not_finite_are_no_measurement(
     tiny_checkpoint: Path, tiny_shard: Shard
 ) -> None:
@@ -103,6 +122,23 @@ def test_outputs_that_are_not_finite_are_no_measurement(
     model.network.head.weight.data[0, 0] = torch.nan
     with pytest.raises(MeasurementError, match="images 0 to 15 are not finite"):
         Evaluator(model, tiny_shard, batch_size=16).measure(SOME)
+
+
+@pytest.mark.parametrize(("fits", "advice"), [(5, "4 would: use --batch-size 4"), (0, "not even")])
+def test_a_batch_that_does_not_fit_in_memory_is_refused_with_one_that_does(
+    tiny_checkpoint: Path, tiny_shard: Shard, fits: int, advice: str
+) -> None:
+    """A module in the network gives out, as the allocator of a GPU does."""
+    model = load_model("test_vit", checkpoint=tiny_checkpoint, device="cpu")
+
+    def allocate(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if len(inputs[0]) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    model.network.blocks[2].mlp.register_forward_pre_hook(allocate)
+    evaluator = Evaluator(model, tiny_shard, batch_size=16)
+    with pytest.raises(MeasurementError, match=f"A batch of 16 images does not fit .* {advice}"):
+        evaluator.measure(SOME)
 
 
 def test_wrong_requests_are_refused(

@@ -8,28 +8,48 @@ from torch.utils.flop_counter import FlopCounterMode
 from atm_search.measure.flops import GIGA, CostModel
 from atm_search.merging.atm import Atm
 from atm_search.merging.tome import Tome
+from atm_search.models.recipes import RECIPES
 from atm_search.models.reduction import run
 from atm_search.models.zoo import LoadedModel
 
 IMAGE = (3, 224, 224)
 
 
-# The dense baselines of arXiv 2505.15160, Table A2, in GFLOPs (multiply-adds).
+# The dense baselines of arXiv 2505.15160, Tables A2, A4 and A5, in GFLOPs (multiply-adds).
 @pytest.mark.parametrize(
     ("name", "published"),
     [
         ("deit_tiny_patch16_224", 1.25),
         ("deit_small_patch16_224", 4.60),
         ("deit_base_patch16_224", 17.57),
+        ("lvvit_t", 2.87),
+        ("lvvit_s", 6.57),
+        ("lvvit_m", 12.74),
+        ("t2t_vit_14", 6.09),
+        ("t2t_vit_19", 9.79),
+        ("mae_b", 17.57),
     ],
 )
-def test_dense_cost_is_the_published_one(name: str, published: float) -> None:
+def test_dense_cost_is_the_published_one_and_torchs(name: str, published: float) -> None:
     with torch.device("meta"):
-        network = timm.create_model(name)
-    network.patch_embed.to_empty(device="cpu")
-    cost = CostModel.of(network, IMAGE)
+        network = (RECIPES[name].build() if name in RECIPES else timm.create_model(name)).eval()
+        cost = CostModel.of(network, IMAGE)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.empty(2, *IMAGE))
     counts = (197,) * len(network.blocks)
-    assert cost.multiply_adds(counts, counts) / GIGA == pytest.approx(published, rel=0.005)
+    gflops = cost.multiply_adds(counts, counts) / GIGA
+    assert gflops == pytest.approx(published, rel=0.005)
+    # It counts two per multiply-add.
+    assert counter.get_total_flops() / 2 / 2 / GIGA == pytest.approx(gflops, rel=0.0005)
+
+
+def test_the_head_of_every_patch_costs_what_is_left_of_them() -> None:
+    with torch.device("meta"):
+        network, cls_only = RECIPES["lvvit_t"].build(), RECIPES["lvvit_t_cls"].build()
+        cost, cheaper = CostModel.of(network, IMAGE), CostModel.of(cls_only, IMAGE)
+    attention, mlp = (197,) * 12, (197,) * 11 + (51,)
+    difference = cost.multiply_adds(attention, mlp) - cheaper.multiply_adds(attention, mlp)
+    assert difference == 50 * 240 * 1000
 
 
 def test_cost_is_the_formula_of_the_papers_for_any_token_counts() -> None:

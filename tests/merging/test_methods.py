@@ -117,7 +117,7 @@ def test_methods_are_found_by_name() -> None:
 @pytest.mark.parametrize(
     ("name", "params", "words"),
     [
-        ("tomee", {}, "No method 'tomee'. Known: atm, "),
+        ("tomee", {}, "No method 'tomee'. Known: atm, diffrate, evit, fixed, pitome, tofu, tome"),
         ("atm", POINT | {"tau": 1}, "no parameter 'tau'"),
         ("atm", {"tau0": 0.9}, "needs a value for alpha, tau_min, split_depth"),
         ("atm", POINT | {"tau0": 1.5}, "tau0=1.5"),
@@ -135,3 +135,26 @@ def test_build_refuses_with_the_value(name: str, params: dict[str, object], word
 def test_a_split_beyond_the_depth_is_refused() -> None:
     with pytest.raises(ParameterError, match="split_depth=13 is beyond the model's 12 blocks"):
         Atm(**POINT | {"split_depth": 13}).check(12)
+
+
+def test_atm_is_effectively_the_same_only_where_every_block_does_the_same() -> None:
+    def key(depth: int = 12, *, prefix_only_head: bool = True, **changes: float) -> object:
+        method = build("atm", {**POINT, "alpha": 0.015, **changes})
+        return method.effective_key(depth, prefix_only_head=prefix_only_head)
+
+    lowest = Atm(**POINT | {"alpha": 0.015, "tau_min": 0.5}).thresholds(12)
+    assert lowest[11] < 0.81 < lowest[10]
+    assert key(tau_min=0.8) == key(tau_min=0.81)  # the last block has no patch left to merge
+    assert key(tau_min=0.8, cls_only_last_block=False) != key(
+        tau_min=0.81, cls_only_last_block=False
+    )
+    assert key(tau_min=0.8, prefix_only_head=False) != key(tau_min=0.81, prefix_only_head=False)
+    assert key(depth=13, tau_min=0.8) != key(depth=13, tau_min=0.81)
+    assert key(split_depth=11) == key(split_depth=12) != key(split_depth=10)
+    assert key(prop_attn=False) != key()
+    assert key(tau0=0.98) != key()
+
+
+def test_tome_is_the_same_only_with_the_same_parameters() -> None:
+    keys = {Tome(r=r).effective_key(12, prefix_only_head=True) for r in (8, 8, 13)}
+    assert len(keys) == 2

@@ -1,6 +1,7 @@
 """A method inside real timm models: what must not change, and what a published run gave."""
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,10 @@ from atm_search.models.reduced import ReducedViT
 from atm_search.models.reduction import require_vit, run
 from atm_search.models.zoo import LoadedModel, load_model
 
+RealBatch = tuple[LoadedModel, Tensor, Mapping[str, np.ndarray]]
+
 NOTHING = Tome(r=0)
+GOLDEN_TOKENS = (197, 197, 195, 183, 173, 167, 149, 131, 112, 95, 76, 1)
 MUCH = Atm(tau0=0.6, alpha=0.05, tau_min=0.2, split_depth=2)
 
 
@@ -63,6 +67,17 @@ def test_a_method_that_does_nothing_leaves_the_logits_as_timm_has_them(network: 
     x = images(network)
     with torch.inference_mode():
         assert torch.equal(run(network, NOTHING, x).logits, network(x))
+
+
+def test_unfused_attention_is_what_timm_has_and_merges_alike(network: nn.Module) -> None:
+    x = images(network)
+    with torch.inference_mode():
+        fused = run(network, MUCH, x)
+        for block in network.blocks:
+            block.attn.fused_attn = False
+        assert torch.equal(run(network, NOTHING, x).logits, network(x))
+        unfused = run(network, MUCH, x)
+    torch.testing.assert_close(unfused.logits, fused.logits, rtol=1e-4, atol=1e-4)
 
 
 def test_dropping_all_but_prefix_tokens_in_the_last_block_is_lossless(network: nn.Module) -> None:
@@ -190,11 +205,29 @@ def test_threads_share_one_model(tiny_model: LoadedModel) -> None:
     assert len(answers) == 8
 
 
+def test_atm_gives_the_golden_tokens_of_deit_tiny(real_batch: RealBatch) -> None:
+    """Golden: measured before the work on speed, the 64 images of the oracle below, float32."""
+    model, pixels, _ = real_batch
+    method = Atm(tau0=1.0, alpha=0.035, tau_min=0.88, split_depth=9)
+    with torch.inference_mode():
+        out = run(model.network, method, model.prepare(pixels))
+    assert out.mlp_tokens == GOLDEN_TOKENS
+    assert out.attention_tokens == (197, *GOLDEN_TOKENS[:-1])  # the last block's cost as published
+
+
 @pytest.mark.parametrize("r", [8, 13])
-def test_tome_gives_the_golden_logits_of_deit_tiny(
-    r: int, shared: Path, deit_tiny_checkpoint: Path
-) -> None:
+def test_tome_gives_the_golden_logits_of_deit_tiny(r: int, real_batch: RealBatch) -> None:
     """Oracle: ToMe's published code on DeiT-Tiny, 64 images, resize 248, float32."""
+    model, pixels, golden = real_batch
+    with torch.inference_mode():
+        logits = run(model.network, Tome(r=r), model.prepare(pixels)).logits.numpy()
+    assert np.abs(logits - golden[f"r{r}"]).max() <= 1e-3
+    assert (logits.argmax(1) == golden[f"r{r}"].argmax(1)).all()
+
+
+@pytest.fixture(scope="module", name="real_batch")
+def _real_batch(shared: Path, deit_tiny_checkpoint: Path) -> RealBatch:
+    """DeiT-Tiny, the 64 images of the golden run, and what it gave."""
     golden = np.load(shared / "reference" / "tome_golden.npz")
     model = load_model("deit_t", checkpoint=deit_tiny_checkpoint, device="cpu")
     folder = shared / "data" / "imagenet-sample-1000"
@@ -202,9 +235,4 @@ def test_tome_gives_the_golden_logits_of_deit_tiny(
         model.preprocessing.pixels(Image.open(folder / name).convert("RGB"))
         for name in golden["images"]
     ]
-    with torch.inference_mode():
-        logits = run(
-            model.network, Tome(r=r), model.prepare(torch.from_numpy(np.stack(pixels)))
-        ).logits.numpy()
-    assert np.abs(logits - golden[f"r{r}"]).max() <= 1e-3
-    assert (logits.argmax(1) == golden[f"r{r}"].argmax(1)).all()
+    return model, torch.from_numpy(np.stack(pixels)), golden

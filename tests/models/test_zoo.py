@@ -1,8 +1,12 @@
 """Loading real files: wherever weights come from, and what a wrong one is told."""
 
+import argparse
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from atm_search.errors import CheckpointError, ModelError, ParameterError
+from atm_search.models.recipes import RECIPES
+from atm_search.models.reduction import reads_prefix_only
 from atm_search.models.zoo import load_model
 
 
@@ -83,11 +89,72 @@ def test_weights_that_are_nowhere_are_refused_with_the_ways_out(tmp_path: Path) 
     assert "ATM_SEARCH_CHECKPOINTS is not set. Pass --checkpoint FILE." in done.stdout
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_model_without_weights_on_the_hub_says_where_they_are_published(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ATM_SEARCH_CHECKPOINTS", raising=False)
+    words = f"No weights for '{name}': .* is not set. Pass --checkpoint FILE. Official: .*"
+    with pytest.raises(CheckpointError, match=words + re.escape(RECIPES[name].repository)):
+        load_model(name)
+    monkeypatch.setenv("ATM_SEARCH_CHECKPOINTS", str(tmp_path))
+    with pytest.raises(CheckpointError, match=f"holds no {name}.safetensors or "):
+        load_model(name)
+
+
+@pytest.mark.parametrize("file", ["lvvit_t.safetensors", "lvvit_t.pth"])
+def test_a_folder_of_checkpoints_may_hold_ours_or_the_official_file(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    state = RECIPES["lvvit_t"].build(num_classes=10).state_dict()
+    if file.endswith("pth"):
+        torch.save({"state_dict": state, "args": argparse.Namespace(lr=0.1)}, tmp_path / file)
+    else:
+        save_file(state, tmp_path / file)
+    monkeypatch.setenv("ATM_SEARCH_CHECKPOINTS", str(tmp_path))
+    model = load_model("lvvit_t", device="cpu")
+    assert (model.name, model.depth, model.num_classes) == ("lvvit_t", 12, 10)
+    assert model.weights_source == str(tmp_path / file)
+
+
+def test_preprocessing_is_that_of_the_official_evaluation() -> None:
+    crops = {name: recipe.preprocessing.crop_pct for name, recipe in RECIPES.items()}
+    assert {name for name, crop in crops.items() if crop == 1.0} == {"lvvit_m", "lvvit_m_cls"}
+    assert {crops[name] for name in crops if "mae" in name or "dinov2" in name} == {0.875}
+    assert {crops[name] for name in ("lvvit_t", "lvvit_s", "t2t_vit_14", "t2t_vit_19")} == {0.9}
+
+
+def test_proportional_attention_is_off_for_mae_alone(tmp_path: Path) -> None:
+    small = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+    tiny = replace(RECIPES["mae_b"], build=partial(RECIPES["mae_b"].build, **small))
+    torch.save({"model": tiny.build().state_dict()}, tmp_path / "mae.pth")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "mae_b", tiny)
+        model = load_model("mae_b", checkpoint=tmp_path / "mae.pth", device="cpu")
+    assert not model.prop_attn
+    assert not reads_prefix_only(model.network)
+    assert load_model("demo", device="cpu").prop_attn
+
+
+def test_deit_3_takes_the_official_names(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    expected = timm.create_model("deit3_small_patch16_224", num_classes=10).state_dict()
+    official = {re.sub(r"ls(\d).gamma", r"gamma_\1", name): x for name, x in expected.items()}
+    assert official.keys() != expected.keys()
+    torch.save({"model": official}, tmp_path / "deit_3_small_224_1k.pth")
+    model = load_model(
+        "deit3_small_patch16_224", checkpoint=tmp_path / "deit_3_small_224_1k.pth", device="cpu"
+    )
+    assert all(torch.equal(x, expected[name]) for name, x in model.network.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("diet_small_patch16_224", "Nearest: deit_small_patch16_224"),
-        ("zzz", "Use deit_t, deit_s, deit_b, demo or a timm VisionTransformer"),
+        ("zzz", "Use deit_t, deit_s, deit_b, demo, .*lvvit_s, .* or a timm VisionTransformer"),
+        ("lvit_s", "Nearest: lvvit_s"),
         ("deit_tiny_patch16_224.nope", "Invalid pretrained tag"),
         ("test_resnet", "ResNet is no timm VisionTransformer"),
     ],

@@ -70,7 +70,7 @@ def measurement(gflops: float, top1_hits: int, *, images: int = IMAGES) -> Measu
     )
 
 
-def measure(method: Method) -> Measurement:
+def measure(method: Method, race: object = None) -> Measurement:
     """A smooth trade of accuracy for compute: the lower the thresholds, the less of both."""
     params = method.params()
     if method.name == "tome":
@@ -93,7 +93,7 @@ def work(
 ) -> int:
     """Run one worker to its end; its exit code."""
 
-    def slow(method: Method) -> Measurement:
+    def slow(method: Method, race: object = None) -> Measurement:
         print("measuring", flush=True)
         time.sleep(seconds)
         return measure(method)

@@ -68,7 +68,7 @@ def test_a_point_that_fails_is_tried_again_and_then_left_out(
 ) -> None:
     tried: Counter[int] = Counter()
 
-    def measure(method: Method) -> Measurement:
+    def measure(method: Method, race: object = None) -> Measurement:
         r = method.params()["r"]
         tried[r] += 1
         if r == 3 or (r == 6 and tried[6] == 1):

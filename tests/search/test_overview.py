@@ -20,7 +20,7 @@ def test_studies_are_listed_with_what_they_hold(
 ) -> None:
     failures = iter([MeasurementError("not finite")])
 
-    def measure(method: Method) -> Measurement:
+    def measure(method: Method, race: object = None) -> Measurement:
         for error in failures:
             raise error
         return stub.measurement(1.0, 700)

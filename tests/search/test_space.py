@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from atm_search.errors import ParameterError
 from atm_search.merging.atm import Atm
+from atm_search.merging.diffrate import DiffRate
 from atm_search.merging.method import Range
 from atm_search.search.samplers import SAMPLERS, make_sampler, single_thread
 from atm_search.search.space import Space
+from atm_search.search.study_file import TRIALS, StudyFile
 
 ATM = Space(Atm.space(12))
 indices = st.integers(0, len(ATM) - 1)
@@ -108,3 +110,10 @@ def test_a_missing_parameter_is_refused() -> None:
 def test_ranges_that_are_no_grid_are_refused(ranges: tuple[Range, ...]) -> None:
     with pytest.raises(ParameterError):
         Space(ranges)
+
+
+def test_a_space_may_have_more_configurations_than_len_can_say() -> None:
+    space = Space(DiffRate.space(12))
+    assert space.size == 197**24
+    assert space.at(space.size - 1) == {item.name: 197 for item in space.ranges}
+    assert StudyFile().budget(space) == TRIALS

@@ -94,7 +94,7 @@ def test_a_point_that_is_given_up_is_not_queued_again(
     study = begin(budget=3)
     (wanted,) = points(GOOD).checked(study.identity)
 
-    def measure(method: Method) -> Measurement:
+    def measure(method: Method, race: object = None) -> Measurement:
         if method.params() | wanted == method.params():
             raise MeasurementError("not finite")
         return stub.measure(method)  # type: ignore[no-any-return]

@@ -9,13 +9,25 @@ import pytest
 from atm_search.errors import ConfigurationError, ParameterError
 from atm_search.merging.atm import Atm
 from atm_search.merging.method import Range
-from atm_search.models.zoo import ALIASES, DEMO
+from atm_search.models.zoo import DEMO
 from atm_search.search.samplers import SAMPLERS
 from atm_search.search.space import Space
 from atm_search.search.study_file import TRIALS, StudyFile
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "studies").glob("*.yaml"))
 DEPTH = 12
+# Published models, the table of arXiv 2505.15160 that has each, and the number of their blocks.
+PUBLISHED = {
+    "deit_t": ("A2", 12),
+    "deit_s": ("A2", 12),
+    "deit_b": ("A2", 12),
+    "lvvit_t": ("A4", 12),
+    "lvvit_s": ("A4", 16),
+    "lvvit_m": ("A4", 20),
+    "t2t_vit_14": ("A5", 14),
+    "t2t_vit_19": ("A5", 19),
+    "mae_b": ("A5", 12),
+}
 
 WHOLE = """\
 study: mine
@@ -48,8 +60,8 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
-def test_there_is_a_file_for_every_model_with_a_short_name() -> None:
-    assert {path.stem for path in STUDIES} == {*ALIASES, DEMO}
+def test_there_is_a_file_for_every_published_model() -> None:
+    assert {path.stem for path in STUDIES} == {*PUBLISHED, DEMO}
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -60,22 +72,25 @@ def test_every_shipped_file_loads_and_its_points_lie_in_its_space(
     assert file.study == file.model == path.stem
     assert file.sampler in SAMPLERS
     file.limits()
-    identity = stub.identity(space=file.ranges(Atm.space(DEPTH)))
+    _, depth = PUBLISHED.get(path.stem, ("", DEPTH))
+    identity = stub.identity(space=file.ranges(Atm.space(depth)))
     for wish in ("published" if file.published else None, file.enqueue):
         points = file.over(enqueue=wish).start_points()
         assert points is None or points.checked(identity)
 
 
-@pytest.mark.parametrize("name", sorted(ALIASES))
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_points_are_those_of_the_paper(name: str, shared: Path) -> None:
     file = StudyFile.read(next(path for path in STUDIES if path.stem == name))
     assert file.published is not None
-    assert "2505.15160, Table A2" in file.published.source
+    table_name, depth = PUBLISHED[name]
+    assert f"2505.15160, Table {table_name}" in file.published.source
+    assert {p.params["split_depth"] for p in file.published.points} == {round(0.75 * depth)}
     with (shared / "reference" / "atm_published.csv").open() as table:
         rows = [
             row
             for row in csv.DictReader(table)
-            if (row["table"], row["model"], row["fine_tuned"]) == ("A2", name, "0")
+            if (row["table"], row["model"], row["fine_tuned"]) == (table_name, name, "0")
         ]
     names = ("tau0", "alpha", "tau_min")
     expected = [

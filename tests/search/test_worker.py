@@ -36,7 +36,7 @@ class Table:
         self.stub = stub
         self.calls: list[Method] = []
 
-    def __call__(self, method: Method) -> Measurement:
+    def __call__(self, method: Method, race: object = None) -> Measurement:
         self.calls.append(method)
         measurement: Measurement = self.stub.measure(method)
         return measurement
@@ -51,7 +51,9 @@ def table(stub: ModuleType) -> Table:
 def go(stub: ModuleType, table: Table) -> Go:
     """Runs a study with the stand-in, or with another measure function."""
 
-    def start(study: Study, measure: Callable[[Method], Any] = table, **options: Any) -> Outcome:
+    def start(
+        study: Study, measure: Callable[[Method, Any], Any] = table, **options: Any
+    ) -> Outcome:
         return run(study, measure, environment=stub.ENVIRONMENT, **options)
 
     return start
@@ -134,7 +136,7 @@ def test_a_failed_trial_is_stored_with_its_reason_and_does_not_count(
 ) -> None:
     errors = iter([MeasurementError("not finite"), ParameterError("split_depth=9 is beyond")])
 
-    def measure(method: Method) -> Measurement:
+    def measure(method: Method, race: object = None) -> Measurement:
         error = next(errors, None)
         if error is not None:
             raise error
@@ -153,7 +155,7 @@ def test_an_infinite_or_missing_number_fails_the_trial(
 ) -> None:
     values = iter([math.nan, math.inf])
     study = begin(budget=2)
-    go(study, lambda method: stub.measurement(next(values, 1.0), 700))
+    go(study, lambda method, race: stub.measurement(next(values, 1.0), 700))
     assert [record.reason for record in study.records()[:2]] == [
         "The measured gflops is nan, which cannot be compared.",
         "The measured gflops is inf, which cannot be compared.",
@@ -173,7 +175,7 @@ def test_a_method_that_refuses_a_point_fails_the_trial(
 def test_five_failures_in_a_row_end_the_search_with_the_reason(
     begin: Begin, go: Go, stub: ModuleType
 ) -> None:
-    def fail(method: Method) -> Measurement:
+    def fail(method: Method, race: object = None) -> Measurement:
         raise MeasurementError("outputs are not finite")
 
     study = begin("deit-s")
@@ -188,7 +190,7 @@ def test_failures_with_successes_between_do_not_end_the_search(
 ) -> None:
     calls = iter(range(100))
 
-    def measure(method: Method) -> Measurement:
+    def measure(method: Method, race: object = None) -> Measurement:
         if next(calls) % 5:
             raise MeasurementError("flaky")
         return stub.measure(method)
@@ -201,7 +203,7 @@ def test_failures_with_successes_between_do_not_end_the_search(
 def test_a_configuration_that_failed_twice_is_not_measured_again(
     begin: Begin, go: Go, table: Table, stub: ModuleType
 ) -> None:
-    def measure(method: Method) -> Measurement:
+    def measure(method: Method, race: object = None) -> Measurement:
         measurement = table(method)
         if method.params()["r"] == 2:
             raise MeasurementError("r=2 never works")
@@ -215,7 +217,7 @@ def test_a_configuration_that_failed_twice_is_not_measured_again(
 
 
 def test_a_bug_is_stored_with_its_trial_and_raised(begin: Begin, go: Go) -> None:
-    def broken(method: Method) -> Measurement:
+    def broken(method: Method, race: object = None) -> Measurement:
         raise ZeroDivisionError("a bug")
 
     study = begin()
@@ -241,7 +243,7 @@ def test_a_signal_hands_the_running_trial_back(
 ) -> None:
     before = signal.getsignal(number)
 
-    def measure(method: Method) -> Measurement:
+    def measure(method: Method, race: object = None) -> Measurement:
         if len(table.calls) == 2:
             os.kill(os.getpid(), number)
             time.sleep(5.0)
@@ -338,7 +340,7 @@ def test_a_trial_that_others_ended_meanwhile_is_dropped(
 ) -> None:
     study = begin(budget=2)
 
-    def measure(method: Method) -> Measurement:
+    def measure(method: Method, race: object = None) -> Measurement:
         if len(study.records()) == 1:
             study.optuna.tell(0, state=TrialState.FAIL)
         return stub.measure(method)
@@ -353,7 +355,7 @@ def test_a_trial_that_others_ended_meanwhile_is_dropped(
 def test_a_slow_trial_keeps_its_heart_beating(begin: Begin, go: Go, stub: ModuleType) -> None:
     study = begin(budget=1)
 
-    def measure(method: Method) -> Measurement:
+    def measure(method: Method, race: object = None) -> Measurement:
         time.sleep(3.2)  # longer than the grace period, 2 s
         with pytest.warns(ExperimentalWarning):
             optuna.storages.fail_stale_trials(study.optuna)
@@ -394,7 +396,7 @@ def test_a_late_answer_is_kept_by_the_trial_that_was_queued_instead(
 ) -> None:
     study = begin(budget=3)
 
-    def measure(method: Method) -> Measurement:
+    def measure(method: Method, race: object = None) -> Measurement:
         if len(table.calls) == 1:
             dead_owner(study)
         return table(method)
@@ -432,7 +434,7 @@ def test_a_trial_whose_process_is_dead_is_queued_again_once_however_many_sweep(
 ) -> None:
     study = begin(budget=2)
 
-    def measure(method: Method) -> Measurement:
+    def measure(method: Method, race: object = None) -> Measurement:
         if len(study.records()) == 1:
             dead_owner(study)
             dead_owner(study)  # finds the twin waiting, and leaves it alone
@@ -449,7 +451,7 @@ def test_a_configuration_whose_workers_die_is_queued_again_twice_and_then_given_
     study = begin(identity=stub.tome_identity(largest_r=4), budget=100)
     deadly: list[Method] = []
 
-    def measure(method: Method) -> Measurement:
+    def measure(method: Method, race: object = None) -> Measurement:
         if method.params()["r"] == 2:
             deadly.append(method)
             dead_owner(study)

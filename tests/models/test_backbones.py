@@ -1,0 +1,130 @@
+"""Every kind of backbone, small and with random weights: what no method may change in it."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from atm_search.merging.atm import Atm
+from atm_search.merging.diffrate import DiffRate
+from atm_search.merging.evit import Evit
+from atm_search.merging.method import Method
+from atm_search.merging.pitome import PiToMe
+from atm_search.merging.tofu import ToFu
+from atm_search.merging.tome import Tome
+from atm_search.models.recipes import RECIPES
+from atm_search.models.reduction import reads_prefix_only, require_vit, run
+
+SMALL = {"embed_dim": 32, "depth": 4, "num_heads": 2, "num_classes": 7, "img_size": 64}
+WITH_DINO = SMALL | {"img_size": 56}  # of patches of 14 pixels
+
+BUILDS: dict[str, Callable[[], nn.Module]] = {
+    "deit": partial(timm.create_model, "deit_small_patch16_224", **SMALL),
+    "distilled": partial(timm.create_model, "deit_small_distilled_patch16_224", **SMALL),
+    "deit3": partial(timm.create_model, "deit3_small_patch16_224", **SMALL),
+    "augreg": partial(timm.create_model, "vit_small_patch16_224.augreg_in1k", **SMALL),
+    "dinov2_token": partial(
+        timm.create_model, "vit_small_patch14_reg4_dinov2.lvd142m", **WITH_DINO
+    ),
+    **{name: partial(RECIPES[name].build, **SMALL) for name in RECIPES if "dinov2" not in name},
+    **{name: partial(RECIPES[name].build, **WITH_DINO) for name in RECIPES if "dinov2" in name},
+}
+SAME_BUT_FOR_SIZE = {"lvvit_m", "lvvit_m_cls", "t2t_vit_19", "mae_l", "dinov2_b", "dinov2_l"}
+SAME_BUT_FOR_SIZE |= {"lvvit_t_cls", "dinov2_b_reg", "dinov2_l_reg"}
+
+MUCH: dict[str, Method] = {
+    "atm": Atm(tau0=0.6, alpha=0.05, tau_min=0.2, split_depth=2),
+    "tome": Tome(r=3),
+    "evit": Evit(keep_rate=0.6),
+    "diffrate": DiffRate(prune_kept=(99, 12, 11, 9), merge_kept=(99, 11, 9, 8)),
+    "pitome": PiToMe(keep_rate=0.8),
+    "tofu": ToFu(keep_rate=0.8),
+}
+NOTHING: dict[str, Method] = {
+    "atm": Atm(tau0=1.0, alpha=0.0, tau_min=1.0, split_depth=2),
+    "tome": Tome(r=0, cls_only_last_block=True),
+    "evit": Evit(keep_rate=1.0, cls_only_last_block=True),
+    "diffrate": DiffRate(prune_kept=(99,) * 4, merge_kept=(99,) * 4, cls_only_last_block=True),
+    "pitome": PiToMe(keep_rate=1.0, cls_only_last_block=True),
+    "tofu": ToFu(keep_rate=1.0, cls_only_last_block=True),
+}
+
+
+@pytest.fixture(scope="module", params=sorted(set(BUILDS) - SAME_BUT_FOR_SIZE), name="network")
+def _network(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    network = BUILDS[request.param]().eval()
+    for parameter in network.parameters():
+        if parameter.dim() == 1:  # LayerScale among them: at its start it hides its branch
+            nn.init.uniform_(parameter, 0.5, 1.5)
+    return require_vit(network)
+
+
+def images(network: nn.Module, count: int = 3) -> Tensor:
+    size = network.patch_embed.img_size
+    return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("method", NOTHING.values(), ids=NOTHING)
+def test_a_method_that_finds_nothing_to_merge_gives_the_dense_logits(
+    network: nn.Module, method: Method
+) -> None:
+    x = images(network)
+    with torch.inference_mode():
+        out = run(network, method, x)
+        torch.testing.assert_close(out.logits, network(x), rtol=1e-5, atol=1e-5)
+    kept = network.num_prefix_tokens if reads_prefix_only(network) else out.attention_tokens[0]
+    assert out.mlp_tokens[-1] == kept
+
+
+@pytest.mark.parametrize("method", MUCH.values(), ids=MUCH)
+def test_prefix_tokens_stay_where_they_are_and_alone(network: nn.Module, method: Method) -> None:
+    with torch.inference_mode():
+        out = run(network, method, images(network), track_sources=True)
+    assert out.mlp_tokens[-2] < out.attention_tokens[0]
+    assert bool(out.logits.isfinite().all())
+    prefix = network.num_prefix_tokens
+    assert out.sources
+    for source in out.sources:
+        assert torch.equal(source[:, :prefix], torch.arange(prefix).expand(3, -1))
+        rest = source[:, prefix:]
+        assert bool(((rest >= prefix) | (rest == -1)).all())
+
+
+@pytest.mark.parametrize("method", MUCH.values(), ids=MUCH)
+def test_permuted_images_get_permuted_logits(network: nn.Module, method: Method) -> None:
+    x = images(network, count=5)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    with torch.inference_mode():
+        straight = run(network, method, x).logits
+        permuted = run(network, method, x[order]).logits
+    torch.testing.assert_close(permuted, straight[order], rtol=1e-4, atol=1e-5)
+
+
+def test_a_distilled_model_averages_both_heads_of_merged_tokens_too() -> None:
+    torch.manual_seed(0)
+    network = BUILDS["distilled"]().eval()
+    with torch.inference_mode():
+        both = run(network, MUCH["atm"], images(network))
+        network.head_dist, distillation = nn.Linear(32, 7), network.head_dist
+        nn.init.zeros_(network.head_dist.weight)
+        nn.init.zeros_(network.head_dist.bias)
+        one = run(network, MUCH["atm"], images(network))
+        network.head, network.head_dist = network.head_dist, distillation
+        other = run(network, MUCH["atm"], images(network))
+    assert both.mlp_tokens[-1] == 2  # class and distillation token
+    torch.testing.assert_close(both.logits, one.logits + other.logits)
+
+
+def test_the_class_token_of_lv_vit_alone_needs_no_other_in_the_last_block() -> None:
+    torch.manual_seed(0)
+    official, cls_only = BUILDS["lvvit_s"]().eval(), BUILDS["lvvit_s_cls"]().eval()
+    cls_only.load_state_dict(official.state_dict())
+    x = images(official)
+    with torch.inference_mode():
+        assert run(official, MUCH["tome"], x).mlp_tokens[-1] > 1
+        assert run(cls_only, NOTHING["tome"], x).mlp_tokens[-1] == 1
+        assert not torch.allclose(official(x), cls_only(x))
