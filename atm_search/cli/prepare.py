@@ -10,8 +10,8 @@ from atm_search.data.cache import Cache, cache_directory
 from atm_search.measure.evaluator import Answers, Evaluator
 from atm_search.measure.precision import AUTO, automatic
 from atm_search.measure.setup import BATCH_SIZE, open_shard
-from atm_search.models.reduction import reads_prefix_only
 from atm_search.models.cpu import keep_freed_memory
+from atm_search.models.reduction import reads_prefix_only
 from atm_search.models.zoo import LoadedModel
 from atm_search.show.progress import progress
 

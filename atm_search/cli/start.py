@@ -375,6 +375,7 @@ def _identity(evaluator: "Evaluator", wanted: "StudyFile") -> "Identity":
     from atm_search.search.identity import Identity
 
     method = wanted.method or METHOD
+    searched = method_class(method)
     return Identity(
         **measured_on(evaluator),
         method=method,
