@@ -16,6 +16,10 @@ Images = Annotated[
     int | None,
     typer.Option("--images", help="Size of a class-balanced subset. Default: the file's."),
 ]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", help="float32, bfloat16, float16 or auto. Default: the file's."),
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Take other weights than those that were measured.")
 ]
@@ -39,12 +43,14 @@ class Place:
         """The configuration's model and images, to be measured in batches of its size."""
         from atm_search.cli.prepare import prepare
         from atm_search.deploy.load import load_configured_model
+        from atm_search.measure.precision import loaded_as
 
+        dtype = configuration.protocol.dtype if self.dtype is None else self.dtype
         model = load_configured_model(
             configuration,
             checkpoint=self.checkpoint,
             device=self.device,
-            dtype=self.dtype,
+            dtype=loaded_as(dtype),
             force=self.force,
         )
         if model.weights_digest != configuration.model.weights_sha256:
@@ -57,5 +63,5 @@ class Place:
             images=configuration.data.images if self.images is None else self.images,
             skip_corrupt=self.skip_corrupt,
             batch_size=configuration.protocol.batch_size,
-            dtype=model.dtype_name,
+            dtype=dtype,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atm_search.cli import options
-from atm_search.cli.configured import File, Force, Images, Place
+from atm_search.cli.configured import Dtype, File, Force, Images, Place
 
 if TYPE_CHECKING:
     from atm_search.deploy.configuration import Configuration
@@ -25,7 +25,7 @@ def freeze(
     data: options.Data = None,
     images: Images = None,
     skip_corrupt: options.SkipCorrupt = False,
-    dtype: options.Dtype = None,
+    dtype: Dtype = None,
     device: options.Device = "auto",
     force: Force = False,
     as_json: options.Json = False,

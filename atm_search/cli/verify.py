@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atm_search.cli import options
-from atm_search.cli.configured import File, Force, Images, Place
+from atm_search.cli.configured import Dtype, File, Force, Images, Place
 from atm_search.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def verify(
     images: Images = None,
     batch_sizes: BatchSizes = None,
     skip_corrupt: options.SkipCorrupt = False,
-    dtype: options.Dtype = None,
+    dtype: Dtype = None,
     device: options.Device = "auto",
     force: Force = False,
     as_json: options.Json = False,

@@ -45,7 +45,16 @@ def _searched(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
         Image.fromarray(pixels).resize((180, 160)).save(path)
     words = ["start", "--model", "test_vit", "--checkpoint", tiny_checkpoint]
     words += ["--data", root / "images", "--batch-size", 16, "--sampler", "random", "--seed", 3]
-    words += ["--trials", 6, "--storage", root / "atm-search.db", "--study", "tiny"]
+    words += [
+        "--dtype",
+        "float32",
+        "--trials",
+        6,
+        "--storage",
+        root / "atm-search.db",
+        "--study",
+        "tiny",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["atm-search", *map(str, words)])
         with pytest.raises(SystemExit) as caught:
@@ -118,6 +127,18 @@ def test_verify_on_other_images_says_by_which_rule(cli: Cli, best: Path, searche
     assert code in (0, 1)
     assert "Rule: on other images" in out
     assert cli("verify", best, "--batch-size", "8,x")[0] == 2
+
+
+def test_verify_in_another_precision_says_by_which_rule(cli: Cli, best: Path) -> None:
+    code, out, _ = cli("verify", best, "--dtype", "bfloat16")
+    assert code in (0, 1)
+    assert "another dtype (bfloat16, not float32)" in " ".join(out.split())
+    code, out, _ = cli("verify", best, "--dtype", "auto")
+    assert code in (0, 1)
+    assert "Rule: on the same images" in out
+    code, _, err = cli("verify", best, "--dtype", "int8")
+    assert code == 2
+    assert "dtype 'int8' is not known" in err
 
 
 def test_a_frozen_configuration_becomes_an_onnx_model(cli: Cli, best: Path) -> None:
