@@ -121,8 +121,9 @@ class TrialRunner:
         key = self._study.identity.space.key(params)
         self._history.refresh()
         known = self._history.known(key, partial=self._rules.on != "off")
-        ours = trial.user_attrs.get(QUEUED, False)
-        if known is not None and not ours:
+        # What we queued ourselves needs no second trial; what does the same as another needs one.
+        needless = trial.user_attrs.get(QUEUED, False) and key in self._history.measured
+        if known is not None and not needless:
             return self._reused(trial, known, params)
         if known is not None or self._is_measured_now(trial, key):
             return self._record(trial, surplus=True)

@@ -182,7 +182,9 @@ def test_a_study_file_describes_a_search_and_the_command_line_wins(
     summary = json.loads(cli.out)
     assert summary["study"] == "mine"
     assert summary["constraints"] == {"max_drop": 90.0, "max_gflops": 1000.0}
-    assert len(summary["hypervolume_history"]) == len(summary["measured"]) == 3
+    kinds = summary["trials"]
+    assert len(summary["hypervolume_history"]) == 3
+    assert len(summary["measured"]) == kinds["full"] == 3 - kinds["raced"] - kinds["reused"]
     first = next(point for point in summary["measured"] if point["trial"] == 0)
     assert first["params"]["tau0"] == 1.0
     assert all(point["feasible"] for point in summary["measured"])
