@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev,postgres,mysql]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,postgres,mysql,onnx]'
 	touch $@
 
 clean:

@@ -1,22 +1,35 @@
 """`atm-search export`."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from atm_search.cli import options
-from atm_search.errors import StudyError
+from atm_search.errors import ParameterError
 
 if TYPE_CHECKING:
     from atm_search.deploy.configuration import Configuration
+    from atm_search.search.picks import Pick, Rule
     from atm_search.search.study import Study
     from atm_search.search.trials import TrialRecord
 
-Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write the files to.")]
-Trial = Annotated[
-    int | None, typer.Option("--trial", help="Export this trial only, on the frontier or not.")
+Output = Annotated[
+    Path,
+    typer.Option("-o", "--output", help="Folder to write to, or for one configuration a .yaml."),
+]
+PickBy = Annotated[
+    str,
+    typer.Option(
+        "--pick", help="lossless, knee, budget:GFLOPS, drop:POINTS, trial:NUMBER or frontier (all)."
+    ),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option("--tolerance", help="lossless: points of top-1 that may be lost. Default: 0.2."),
 ]
 
 
@@ -24,51 +37,71 @@ def export(
     storage: options.Storage = None,
     study: options.Study = None,
     output: Output = Path("frontier"),
-    trial: Trial = None,
+    pick: PickBy = "frontier",
+    tolerance: Tolerance = None,
 ) -> None:
-    """Write a YAML file for every configuration of the frontier, ready to deploy.
+    """Write configurations as YAML files, ready to deploy: all of the frontier, or one by a rule.
 
-    Example: atm-search export --study deit_t -o frontier
+    Example: atm-search export --study deit_t --pick lossless -o best.yaml
     """
-    from atm_search.search.frontier import frontier
+    from atm_search.search.frontier import frontier, measured_points
+    from atm_search.search.picks import TOLERANCE, Rule
+    from atm_search.search.picks import pick as picked
     from atm_search.search.store import open_store
     from atm_search.search.study import load
 
+    rule = Rule.parse(pick)
+    if tolerance is not None and rule.name != "lossless":
+        raise ParameterError(f"--tolerance goes with --pick lossless, not with {rule}.")
+    one_file = output.suffix in (".yaml", ".yml")
+    if one_file and rule.name == "frontier":
+        raise ParameterError(f"{output} is one file: say which configuration with --pick.")
     found = load(open_store(options.storage_address(storage), create=False), study)
     records = {record.number: record for record in found.records()}
-    if trial is None:
-        wanted = [point.number for point in frontier(records.values(), found.dense)]
-        if not wanted:
-            raise StudyError(f"Study '{found.name}' has no finished trial to export yet.")
-    elif trial in records and records[trial].measured:
-        wanted = [trial]
-    else:
-        state = "did not finish" if trial in records else "does not exist"
-        raise StudyError(f"Trial {trial} of study '{found.name}' {state}: nothing to export.")
-    for number in wanted:
-        configuration = _configuration(found, records[number])
-        name = re.sub(r"[^\w.-]+", "_", found.name)
-        path = output / f"{name}-{configuration.measurement.gflops:.3f}gflops-trial{number}.yaml"
+    chosen = picked(
+        _of_first(rule, records),
+        frontier(records.values(), found.dense),
+        measured=measured_points(records.values(), found.dense),
+        tolerance=TOLERANCE if tolerance is None else tolerance,
+    )
+    for choice in chosen:
+        configuration = _configuration(found, records[choice.point.number], choice)
+        path = output if one_file else output / _file_name(found.name, choice)
         configuration.write(path)
         print(path)
 
 
-def _configuration(study: "Study", record: "TrialRecord") -> "Configuration":
+def _of_first(rule: "Rule", records: Mapping[int, "TrialRecord"]) -> "Rule":
+    """A rule for a trial that repeats another, as one for the trial that was measured."""
+    if rule.name != "trial" or rule.value is None:
+        return rule
+    record = records.get(int(rule.value))
+    first = None if record is None else record.reused_from
+    return rule if first is None else replace(rule, value=float(first))
+
+
+def _file_name(study: str, choice: "Pick") -> str:
+    name = re.sub(r"[^\w.-]+", "_", study)
+    return f"{name}-{choice.point.measurement.gflops:.3f}gflops-trial{choice.point.number}.yaml"
+
+
+def _configuration(study: "Study", record: "TrialRecord", choice: "Pick") -> "Configuration":
     """What a study knows of one of its measured trials."""
-    from atm_search.deploy.configuration import (
-        Configuration,
+    from atm_search.deploy.configuration import Configuration
+    from atm_search.deploy.sections import (
         DataSection,
         MethodSection,
         ModelSection,
+        PickSection,
         ProtocolSection,
         StudySection,
     )
     from atm_search.models.preprocessing import Preprocessing
 
     identity, hints = study.identity, study.plan.hints
-    assert record.measurement is not None  # the caller chose a measured trial
-    assert record.environment is not None
+    assert record.environment is not None  # the trial was measured
     return Configuration(
+        pick=PickSection(rule=str(choice.rule), reason=choice.reason),
         model=ModelSection(
             name=identity.model,
             weights_sha256=identity.weights_digest,
@@ -84,7 +117,7 @@ def _configuration(study: "Study", record: "TrialRecord") -> "Configuration":
         data=DataSection(
             sha256=identity.shard_digest, source=hints["data"], images=identity.images
         ),
-        measurement=record.measurement,
+        measurement=choice.point.measurement,
         versions=dict(record.environment.versions),
         study=StudySection(name=study.name, trial=record.number),
     )

@@ -8,12 +8,15 @@ from atm_search.cli.dashboard import dashboard
 from atm_search.cli.download import download
 from atm_search.cli.evaluate import evaluate
 from atm_search.cli.export import export
+from atm_search.cli.export_onnx import export_onnx
+from atm_search.cli.freeze import freeze
 from atm_search.cli.frontier import frontier
 from atm_search.cli.report import report
 from atm_search.cli.show import show
 from atm_search.cli.start import start
 from atm_search.cli.status import status
 from atm_search.cli.studies import studies
+from atm_search.cli.verify import verify
 from atm_search.cli.worker import worker
 from atm_search.errors import AtmSearchError
 
@@ -36,6 +39,9 @@ for command in (
     dashboard,
     report,
     export,
+    verify,
+    freeze,
+    export_onnx,
     evaluate,
     download,
 ):

@@ -1,94 +1,70 @@
 """The YAML file that carries a configuration from the search to production.
 
-Its shape is the classes below; unknown and missing keys are refused, with the line.
+Its shape is `Configuration` and its sections; unknown and missing keys are refused, with the line.
+`schema/configuration-v2.json` says the same as JSON Schema.
 """
 
-import dataclasses
-from collections.abc import Mapping
+import math
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BeforeValidator
 
-from atm_search.documents import Document, Section, nearest
+from atm_search.deploy.sections import (
+    ConfirmationSection,
+    DataSection,
+    FrozenSection,
+    Measured,
+    MethodSection,
+    ModelSection,
+    PickSection,
+    ProtocolSection,
+    Section,
+    StudySection,
+    SummarySection,
+)
+from atm_search.documents import Document
 from atm_search.errors import ConfigurationError, ParameterError
-from atm_search.measure.measurement import Measurement
+from atm_search.merging.atm import Atm
 from atm_search.merging.method import Method
 from atm_search.merging.registry import build
-from atm_search.models.preprocessing import Preprocessing
 
-SCHEMA_VERSION = 1
-
-
-def _only_fields_of(cls: type) -> BeforeValidator:
-    """Refuse keys that a dataclass does not have; pydantic would drop them."""
-    names = [field.name for field in dataclasses.fields(cls)]
-
-    def check(value: Any) -> Any:
-        for key in value if isinstance(value, Mapping) else ():
-            if key not in names:
-                raise ValueError(f"unknown key '{key}'.{nearest(key, names)}")
-        return value
-
-    return BeforeValidator(check)
-
-
-class ModelSection(Section):
-    """Which network, and how its images are prepared."""
-
-    name: str
-    """timm's name with its tag, or `demo`."""
-    weights_sha256: str
-    weights_source: str
-    """Where the weights were: a path, or in words. A hint; the digest decides."""
-    preprocessing: Annotated[Preprocessing, _only_fields_of(Preprocessing)]
-
-
-class MethodSection(Section):
-    """Which method, with all of its parameters."""
-
-    name: str
-    params: dict[str, float | int | bool | str]
-
-
-class ProtocolSection(Section):
-    """How it was measured; the batch size is part of what batch-adaptive methods do."""
-
-    batch_size: int
-    dtype: str
-    device: str
-    """The device's name."""
-
-
-class DataSection(Section):
-    """What it was measured on."""
-
-    sha256: str
-    source: str
-    """Where the images were: a path, or in words. A hint; the digest decides."""
-    images: int
-    """How many of the source's images, the first of its class-balanced order."""
-
-
-class StudySection(Section):
-    """Where it was found."""
-
-    name: str
-    trial: int
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 had none of: pick, summary, confirmation, frozen_from, method.thresholds."""
 
 
 class Configuration(Section):
     """A method with its parameters, what it was measured to do, and how to measure it again."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[2] = 2
+    pick: PickSection | None = None
+    """How it was chosen from the frontier."""
     model: ModelSection
+    """Which network, and how its images are prepared."""
     method: MethodSection
+    """The method with all of its parameters; thresholds follow from them, block by block."""
     protocol: ProtocolSection
+    """How it was measured. A batch-adaptive method merges by the mean over a batch: other batch
+    sizes give other figures (`atm-search verify --batch-size`)."""
     data: DataSection
-    measurement: Annotated[Measurement, _only_fields_of(Measurement)]
+    """The images that it was measured on; a search chose it for looking good on its own."""
+    measurement: Measured
+    """Counts of images, and means per image. GFLOPs are 10^9 multiply-adds; what finding the pairs
+    costs is beside them."""
+    summary: SummarySection | None = None
+    """What follows from the counts: percent, percentage points, 95 % interval."""
+    confirmation: ConfirmationSection | None = None
+    """The same on images that the search did not use."""
+    frozen_from: FrozenSection | None = None
+    """What the fixed schedule was frozen from, and what that changed on the same images."""
     versions: dict[str, str]
+    """What it was measured with."""
     study: StudySection | None = None
+    """Where it was found."""
 
     def build_method(self) -> Method:
         """The method, ready to apply.
@@ -110,41 +86,121 @@ class Configuration(Section):
             f"(95 % interval {low:+.2f} to {high:+.2f})"
         )
 
+    def with_derived(self) -> "Configuration":
+        """The same with everything that follows from the rest: thresholds and summaries."""
+        method = self.method.model_copy(update={"thresholds": self._thresholds()})
+        summary = SummarySection.of(self.measurement)
+        return self.model_copy(update={"method": method, "summary": summary})
+
+    def contradictions(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Places of values that do not follow from the rest, as in an edited file, and why."""
+        wanted = self.with_derived()
+        given, follow = self.method.thresholds, wanted.method.thresholds
+        if given is not None and not _close(given, follow or ()):
+            yield ("method", "thresholds"), f"is {_shown(given)}, params give {_shown(follow)}"
+        if self.summary is not None and wanted.summary is not None:
+            for name, value in self.summary:
+                other = getattr(wanted.summary, name)
+                if not _close(value, other):
+                    reason = f"is {_shown(value)}, measurement gives {_shown(other)}"
+                    yield ("summary", name), reason
+
     def write(self, path: Path) -> None:
-        """Write the file whole, or not at all."""
-        content = self.model_dump(mode="json", exclude_none=True)
-        text = f"# {self.headline()}\n" + yaml.safe_dump(
-            content, sort_keys=False, allow_unicode=True, width=100
-        )
+        """Write the file whole, or not at all, with what follows from its figures.
+
+        Raises:
+            ConfigurationError: the file cannot be written.
+        """
         partial = path.with_name(path.name + ".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(text, encoding="utf-8")
+            partial.write_text(self.with_derived().text(), encoding="utf-8")
             partial.replace(path)
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from error
 
+    def text(self) -> str:
+        """The file's text: the headline, and a comment before every section."""
+        content = self.model_dump(mode="json", exclude_none=True)
+        parts = [f"# {self.headline()}\n"]
+        for name, value in content.items():
+            about = textwrap.wrap(type(self).model_fields[name].description or "", width=97)
+            comment = "".join(f"# {line}\n" for line in about)
+            text = yaml.dump(
+                {name: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
+            )
+            parts.append(comment + text)
+        return "\n".join(parts)
+
     @classmethod
-    def read(cls, path: Path) -> "Configuration":
+    def read(cls, path: Path, *, refuse_edits: bool = False) -> "Configuration":
         """The configuration that a file holds.
+
+        Args:
+            path: of the file.
+            refuse_edits: also refuse values that contradict each other, parameters that were
+                changed after they were measured for instance.
 
         Raises:
             ConfigurationError: the file is missing or no YAML, of another schema version, has
                 unknown or missing keys or values that do not fit.
         """
-        document = Document.read(path)
-        content = document.content
-        version = content.get("schema_version") if isinstance(content, dict) else None
-        if version is None:
-            raise ConfigurationError(f"{path} is no atm-search file: it has no schema_version.")
-        if version != SCHEMA_VERSION:
-            raise ConfigurationError(
-                f"{path} has schema version {version}, this atm-search reads {SCHEMA_VERSION}. "
-                "Use the atm-search that wrote it, or export it again."
-            )
+        document = _upgraded(Document.read(path))
         configuration = document.checked(cls)
         try:
             configuration.build_method()
         except ParameterError as error:
-            raise ConfigurationError(f"{path}: {error}") from error
+            line = document.line(("method", "params"))
+            raise ConfigurationError(f"{path}, line {line}: {error}") from error
+        for location, reason in configuration.contradictions() if refuse_edits else ():
+            raise ConfigurationError(
+                f"{path}, line {document.line(location)}: {'.'.join(location)} {reason}. The file "
+                f"was edited after it was measured: `atm-search verify {path}` measures it again; "
+                "force loads it as its params say."
+            )
         return configuration
+
+    def _thresholds(self) -> tuple[float, ...] | None:
+        method = self.build_method()
+        if not isinstance(method, Atm):
+            return None
+        depth = len(self.measurement.tokens_per_layer)
+        return tuple(round(threshold, 6) for threshold in method.thresholds(depth))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists in one line; mappings a line per key."""
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: Any = None) -> Any:
+        return super().represent_sequence(tag, sequence, flow_style=True)
+
+
+def _upgraded(document: Document) -> Document:
+    """A file of any readable version as one of this version; what is new is optional.
+
+    Raises:
+        ConfigurationError: it is no file of ours, or of a version that cannot be read.
+    """
+    path, content = document.path, document.content
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version is None:
+        raise ConfigurationError(f"{path} is no atm-search file: it has no schema_version.")
+    if version not in READABLE_VERSIONS:
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        todo = "pip install -U atm-search" if newer else "export it again"
+        raise ConfigurationError(
+            f"{path} has schema version {version}, this atm-search reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}: {todo}."
+        )
+    return replace(document, content=content | {"schema_version": SCHEMA_VERSION})
+
+
+def _close(given: Any, other: Any) -> bool:
+    """Whether two figures, or two lists of them, are equal but for rounding in the file."""
+    if isinstance(given, tuple):
+        return len(given) == len(other) and all(map(_close, given, other))
+    return math.isclose(given, other, rel_tol=1e-6, abs_tol=1e-6)
+
+
+def _shown(value: Any) -> str:
+    return f"[{', '.join(map(_shown, value))}]" if isinstance(value, tuple) else f"{value:g}"

@@ -55,9 +55,10 @@ def alternate_split(
     Source: arXiv 2210.09461, section 3.
     """
     positions = torch.arange(num_prefix_tokens, count, device=device)
-    even = positions[positions % 2 == 0]
-    odd = positions[positions % 2 == 1]
-    return even, odd
+    # By slices: a mask has as many elements as its values say, which makes a GPU wait for them
+    # and an exporter give up.
+    first = num_prefix_tokens % 2
+    return positions[first::2], positions[1 - first :: 2]
 
 
 def size_split(size: Tensor, num_prefix_tokens: int) -> tuple[Tensor, Tensor]:

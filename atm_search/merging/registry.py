@@ -12,6 +12,7 @@ from atm_search.errors import ParameterError
 from atm_search.merging.atm import Atm
 from atm_search.merging.diffrate import DiffRate
 from atm_search.merging.evit import Evit
+from atm_search.merging.fixed import Fixed
 from atm_search.merging.method import Method
 from atm_search.merging.pitome import PiToMe
 from atm_search.merging.tofu import ToFu
@@ -26,7 +27,7 @@ def methods() -> dict[str, type[Method]]:
     found: dict[str, type[Method]] = {}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         found[entry.name] = entry.load()
-    own = (Atm, Tome, Evit, DiffRate, PiToMe, ToFu)
+    own = (Atm, Tome, Evit, DiffRate, PiToMe, ToFu, Fixed)
     return found | {method.name: method for method in own}
 
 

@@ -14,8 +14,13 @@ class ReducedViT(nn.Module):
     works. A batch-adaptive method merges by the mean over the batch it is given.
     """
 
-    def __init__(self, network: nn.Module, method: Method) -> None:
+    def __init__(self, network: nn.Module, method: Method, *, trainable: bool = False) -> None:
         """Wrap a timm VisionTransformer; its weights are shared, not copied.
+
+        Args:
+            network: the model.
+            method: what reduces its tokens.
+            trainable: whether it may run in training mode, to be fine-tuned with merging on.
 
         Raises:
             ModelError: no method can run in this network.
@@ -25,16 +30,20 @@ class ReducedViT(nn.Module):
         self.network = require_vit(network)
         method.check(len(self.network.blocks))
         self.method = method
+        self.trainable = trainable
         self.train(network.training)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [batch, classes] of normalised images [batch, channels, height, width].
 
         Raises:
-            ModelError: the module is in training mode.
+            ModelError: the module is in training mode, and was not made to be trained.
         """
-        if self.training:
-            raise ModelError("Token reduction is for inference: call eval() on the module first.")
+        if self.training and not self.trainable:
+            raise ModelError(
+                "Token reduction is for inference: call eval() on the module first, or make it "
+                "with trainable=True to fine-tune it."
+            )
         return run(self.network, self.method, images).logits
 
     def extra_repr(self) -> str:

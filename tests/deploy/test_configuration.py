@@ -1,61 +1,68 @@
-"""YAML files: written and read back equal, loaded as a model, refused with the line."""
+"""YAML files: written and read back equal, refused with the line."""
 
+import json
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
-import atm_search
-from atm_search.data.shard import Shard
-from atm_search.deploy.configuration import (
-    Configuration,
-    DataSection,
-    MethodSection,
-    ModelSection,
-    ProtocolSection,
-    StudySection,
-)
-from atm_search.errors import CheckpointError, ConfigurationError
-from atm_search.measure.evaluator import Evaluator
-from atm_search.measure.provenance import versions
-from atm_search.merging.atm import Atm
-from atm_search.models.reduction import run
-from atm_search.models.zoo import LoadedModel
-
-METHOD = Atm(tau0=0.95, alpha=0.05, tau_min=0.6, split_depth=3)
-
-
-@pytest.fixture(scope="module", name="configuration")
-def _configuration(tiny_model: LoadedModel, tiny_shard: Shard) -> Configuration:
-    return Configuration(
-        model=ModelSection(
-            name=tiny_model.name,
-            weights_sha256=tiny_model.weights_digest,
-            weights_source=tiny_model.weights_source,
-            preprocessing=tiny_model.preprocessing,
-        ),
-        method=MethodSection(name=METHOD.name, params=METHOD.params()),
-        protocol=ProtocolSection(batch_size=16, dtype="float32", device="a test machine"),
-        data=DataSection(sha256=tiny_shard.digest, source="noise", images=len(tiny_shard)),
-        measurement=Evaluator(tiny_model, tiny_shard, batch_size=16).measure(METHOD),
-        versions=versions(),
-        study=StudySection(name="test", trial=3),
-    )
-
-
-@pytest.fixture(name="path")
-def _path(configuration: Configuration, tmp_path: Path) -> Path:
-    path = tmp_path / "best.yaml"
-    configuration.write(path)
-    return path
+from atm_search.deploy import schema
+from atm_search.deploy.configuration import Configuration
+from atm_search.errors import ConfigurationError
 
 
 def test_a_configuration_is_read_back_equal(configuration: Configuration, path: Path) -> None:
-    again = Configuration.read(path)
-    assert again == configuration
+    again = Configuration.read(path, refuse_edits=True)
+    assert again == configuration.with_derived()
     assert again.measurement.seconds == configuration.measurement.seconds
-    assert again.build_method() == METHOD
+    assert again.build_method() == configuration.build_method()
+
+
+def test_a_person_finds_what_follows_from_the_figures(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    assert content["method"]["thresholds"][:2] == [0.95, pytest.approx(0.95 - 0.051271)]
+    summary, measured = content["summary"], Configuration.read(path).measurement
+    assert summary["delta_ci95"] == [pytest.approx(end, abs=1e-4) for end in measured.delta_ci95]
+    assert summary["top1"] == measured.top1
+    assert "# How it was measured." in path.read_text()
+
+
+def test_the_published_schema_is_that_of_the_classes_and_accepts_the_file(path: Path) -> None:
+    published = json.loads(schema.SCHEMA_FILE.read_text())
+    assert published == schema.json_schema(), "run: python -m atm_search.deploy.schema"
+    content = yaml.safe_load(path.read_text())
+    assert set(content) <= set(published["properties"])
+    assert set(published["required"]) <= set(content)
+    described = published["$defs"]["Measurement"]["properties"]["lost"]["description"]
+    assert "dense model has right" in described
+
+
+def test_a_file_of_the_first_version_is_read(configuration: Configuration, path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    for name in ("pick", "summary"):
+        content.pop(name, None)
+    del content["method"]["thresholds"]
+    path.write_text(yaml.safe_dump(content | {"schema_version": 1}))
+    again = Configuration.read(path, refuse_edits=True)
+    assert again.with_derived() == configuration.with_derived()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("tau0: 0.95", "tau0: 0.94", r"method.thresholds is \[0.95, .*params give \[0.94, "),
+        ("tau_min: 0.6", "tau_min: 0.9", "method.thresholds is"),
+        ("top1_hits: ", "top1_hits: 1", r"summary.top1 is .*, measurement gives"),
+        ("saved_percent: ", "saved_percent: 7", "summary.saved_percent is 7"),
+    ],
+)
+def test_a_file_edited_after_it_was_measured_is_refused_for_production(
+    path: Path, old: str, new: str, words: str
+) -> None:
+    edited(path, old, new)
+    Configuration.read(path)
+    with pytest.raises(ConfigurationError, match=rf"best.yaml, line \d+: {words}"):
+        Configuration.read(path, refuse_edits=True)
 
 
 def test_a_person_reads_the_cost_and_the_interval_first(path: Path) -> None:
@@ -63,23 +70,6 @@ def test_a_person_reads_the_cost_and_the_interval_first(path: Path) -> None:
     assert first.startswith("# test_vit.r160_in1k with atm: ")
     assert "GFLOPs" in first
     assert "95 % interval" in first
-
-
-def test_load_gives_the_model_that_was_measured(path: Path, tiny_model: LoadedModel) -> None:
-    module = atm_search.load(path)
-    size = tiny_model.preprocessing.input_size
-    for batch in (1, 3):
-        images = torch.randn(batch, *size, generator=torch.Generator().manual_seed(batch))
-        with torch.inference_mode():
-            assert torch.equal(module(images), run(tiny_model.network, METHOD, images).logits)
-
-
-def test_other_weights_are_refused(path: Path, tiny_model: LoadedModel, tmp_path: Path) -> None:
-    state = tiny_model.network.state_dict()
-    state["head.bias"] = state["head.bias"] + 1
-    torch.save(state, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match="are not those that were measured"):
-        atm_search.load(path, checkpoint=tmp_path / "other.pth")
 
 
 def edited(path: Path, old: str, new: str) -> int:
@@ -96,9 +86,10 @@ def edited(path: Path, old: str, new: str) -> int:
         ("batch_size: 16", "batchsize: 16", r"unknown key 'batchsize'. Did you mean 'batch_size'"),
         ("crop_pct:", "crop_pc:", r"unknown key 'crop_pc'. Did you mean 'crop_pct'"),
         ("batch_size: 16", "batch_size: many", r"protocol.batch_size='many'"),
-        ("schema_version: 1", "schema_version: 2", "has schema version 2, this atm-search reads 1"),
-        ("schema_version: 1", "version: 1", "no schema_version"),
-        ("tau0: 0.95", "tau0: 1.95", r"tau0=1.95"),
+        ("schema_version: 2", "schema_version: 3", "version 3, this atm-search reads 1 and 2: pip"),
+        ("schema_version: 2", "schema_version: x", "version x, this .* export it again"),
+        ("schema_version: 2", "version: 1", "no schema_version"),
+        ("tau0: 0.95", "tau0: 1.95", r"best.yaml, line \d+: tau0=1.95"),
         ("tau0: 0.95", "tau00: 0.95", r"no parameter 'tau00'"),
         ("name: atm", "name: atom", r"No method 'atom'"),
         ("top1_hits:", "top1_hit:", r"unknown key 'top1_hit'. Did you mean 'top1_hits'"),

@@ -1,0 +1,183 @@
+"""Which configurations of a frontier to deploy: rules by name, each with its reason in words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from atm_search.errors import ParameterError, StudyError
+from atm_search.search.frontier import FrontierPoint
+
+TOLERANCE = 0.2
+"""Points of top-1 that `lossless` lets the mean lose: what remains unseen in the interval of a few
+thousand images should not be lost on purpose."""
+
+RULES = {
+    "lossless": "least GFLOPs without a significant loss of top-1",
+    "knee": "where the frontier bends most",
+    "budget:G": "best top-1 at G GFLOPs or less",
+    "drop:D": "least GFLOPs at D points of top-1 below the dense model or less",
+    "trial:N": "that trial, on the frontier or not",
+    "frontier": "every point of the frontier",
+}
+"""What may be asked for, and what it gives."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to choose, such as `knee`, or `budget` with its number."""
+
+    name: str
+    value: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Rule":
+        """The rule as people write it: `knee`, `budget:3.0`.
+
+        Raises:
+            ParameterError: there is no such rule, or its number is missing or none.
+        """
+        name, _, number = text.partition(":")
+        wants_number = any(rule.startswith(f"{name}:") for rule in RULES)
+        if not wants_number and text not in RULES:
+            raise ParameterError(f"No rule '{text}' to pick by. Known: {', '.join(RULES)}.")
+        if not wants_number:
+            return cls(name)
+        try:
+            value = float(int(number)) if name == "trial" else float(number)
+        except ValueError:
+            value = -1.0
+        if not 0.0 <= value < float("inf"):
+            form = next(rule for rule in RULES if rule.startswith(f"{name}:"))
+            raise ParameterError(f"'{text}' is no rule: write {form} with a number, 0 or more.")
+        return cls(name, value)
+
+    def __str__(self) -> str:
+        return self.name if self.value is None else f"{self.name}:{self.value:g}"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A chosen point."""
+
+    point: FrontierPoint
+    rule: Rule
+    reason: str
+    """The rule in words, with the numbers that it was applied with."""
+
+
+def pick(
+    rule: Rule,
+    frontier: Sequence[FrontierPoint],
+    *,
+    measured: Sequence[FrontierPoint] = (),
+    tolerance: float = TOLERANCE,
+) -> list[Pick]:
+    """The points that a rule chooses; several only for the whole frontier.
+
+    Args:
+        rule: how to choose.
+        frontier: from the fewest GFLOPs to the most.
+        measured: every measured point, for `trial`.
+        tolerance: for `lossless`, points of top-1 that the mean may lose, >= 0.
+
+    Raises:
+        StudyError: no point fits; it says which comes nearest.
+        ParameterError: the tolerance is negative.
+    """
+    if not tolerance >= 0.0:
+        raise ParameterError(f"tolerance={tolerance} is negative: points of top-1 to lose, >= 0.")
+    if rule.name == "trial":
+        return [_trial(rule, measured)]
+    if not frontier:
+        raise StudyError("There is no finished trial to pick from yet.")
+    if rule.name == "frontier":
+        reason = "on the frontier: no other trial has fewer GFLOPs and at least its top-1"
+        return [Pick(point, rule, reason) for point in frontier]
+    if rule.name == "lossless":
+        return [_lossless(rule, frontier, tolerance)]
+    if rule.name == "knee":
+        return [_knee(rule, frontier)]
+    assert rule.value is not None
+    choose = _budget if rule.name == "budget" else _drop
+    return [choose(rule, rule.value, frontier)]
+
+
+def is_lossless(point: FrontierPoint, tolerance: float = TOLERANCE) -> bool:
+    """Whether a loss of top-1 is neither significant at 95 % nor above the tolerance, in points."""
+    change, (_, high) = point.measurement.delta_top1, point.measurement.delta_ci95
+    return high >= 0.0 and change >= -tolerance
+
+
+def _lossless(rule: Rule, frontier: Sequence[FrontierPoint], tolerance: float) -> Pick:
+    found = next((point for point in frontier if is_lossless(point, tolerance)), None)
+    if found is None:
+        best = frontier[-1]
+        low, high = best.measurement.delta_ci95
+        raise StudyError(
+            f"No configuration is lossless within {tolerance:g} points: the best one, "
+            f"trial {best.number}, changes top-1 by {best.measurement.delta_top1:+.2f} points "
+            f"(95 % interval {low:+.2f} to {high:+.2f}). Search on, or pick by drop:D."
+        )
+    return Pick(
+        found,
+        rule,
+        "least GFLOPs on the frontier whose loss of top-1 is not significant (the 95 % interval "
+        f"of the change reaches 0) and at most {tolerance:g} points",
+    )
+
+
+def _budget(rule: Rule, limit: float, frontier: Sequence[FrontierPoint]) -> Pick:
+    within = [point for point in frontier if point.measurement.gflops <= limit]
+    if not within:
+        raise StudyError(
+            f"No configuration costs {limit:g} GFLOPs or less: the cheapest, trial "
+            f"{frontier[0].number}, costs {frontier[0].measurement.gflops:.4f}."
+        )
+    return Pick(within[-1], rule, f"best top-1 on the frontier at {limit:g} GFLOPs or less")
+
+
+def _drop(rule: Rule, limit: float, frontier: Sequence[FrontierPoint]) -> Pick:
+    found = next((point for point in frontier if point.measurement.delta_top1 >= -limit), None)
+    if found is None:
+        best = frontier[-1]
+        raise StudyError(
+            f"No configuration loses {limit:g} points of top-1 or less: the best, trial "
+            f"{best.number}, changes it by {best.measurement.delta_top1:+.2f}."
+        )
+    return Pick(
+        found,
+        rule,
+        f"least GFLOPs on the frontier whose top-1 is {limit:g} points below the dense model's or "
+        "less",
+    )
+
+
+def _knee(rule: Rule, frontier: Sequence[FrontierPoint]) -> Pick:
+    """The point furthest above the chord from the cheapest point to the dense model.
+
+    Both axes are scaled to the chord's box, so units do not matter; the distance is then the gain
+    in top-1 over the chord. A cheapest point that costs no less accuracy than dense has no chord
+    to be above: it is the knee itself.
+    """
+    first = frontier[0].measurement
+    cost = first.dense_gflops - first.gflops
+    rise = first.dense_top1 - first.top1
+    above = [
+        (here.top1 - first.top1) * cost - (here.gflops - first.gflops) * rise
+        for here in (point.measurement for point in frontier)
+    ]
+    best = max(range(len(frontier)), key=above.__getitem__) if rise > 0.0 and cost > 0.0 else 0
+    return Pick(
+        frontier[best],
+        rule,
+        "furthest above the straight line from the frontier's cheapest point to the dense model",
+    )
+
+
+def _trial(rule: Rule, measured: Sequence[FrontierPoint]) -> Pick:
+    found = next((point for point in measured if point.number == rule.value), None)
+    if found is None:
+        raise StudyError(
+            f"Trial {rule.value:g} has no measurement of its own on all of the study's images: "
+            "nothing to export. `frontier --with-dominated` lists those that have."
+        )
+    return Pick(found, rule, "asked for by its number")
