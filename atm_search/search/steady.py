@@ -59,8 +59,11 @@ class SteadyStorage(RDBStorage):
     back_at = float("-inf")
     """When a lost database was last found again, in monotonic seconds."""
 
-    _fresh: tuple[int, float] = (-1, 0.0)
-    """The study read last, and until when another reading of it would be in vain."""
+    _known: tuple[int, int, frozenset[int]] | None = None
+    """Study, last ended trial and open trials of whoever has read all that there is."""
+
+    _known_until = 0.0
+    """How long reading on would be in vain, in monotonic seconds."""
 
     _created: FrozenTrial | None = None
     """The trial made last, until it is read."""
@@ -127,9 +130,9 @@ class SteadyStorage(RDBStorage):
         included_trial_ids: set[int],
         trial_id_greater_than: int,
     ) -> list[FrozenTrial]:
-        study, until = self._fresh
-        if trial_id_greater_than >= 0 and study == study_id and time.monotonic() < until:
-            return []  # no news for whoever knows all up to some trial
+        known = (study_id, trial_id_greater_than, frozenset(included_trial_ids))
+        if known == self._known and time.monotonic() < self._known_until:
+            return []
 
         def read(again: bool) -> list[FrozenTrial]:
             with _create_scoped_session(self._reader) as session:
@@ -142,7 +145,12 @@ class SteadyStorage(RDBStorage):
                 )
 
         found = self._steadily(read, reads=True)
-        self._fresh = study_id, time.monotonic() + FRESH_S
+        # What Optuna's cache will say that it knows when it asks again.
+        ended = {trial._trial_id for trial in found if trial.state.is_finished()}
+        open_ids = included_trial_ids | {trial._trial_id for trial in found}
+        last = max(ended | {trial_id_greater_than})
+        self._known = study_id, last, frozenset(open_ids - ended)
+        self._known_until = time.monotonic() + FRESH_S
         return found
 
     @contextmanager
@@ -328,7 +336,7 @@ class SteadyStorage(RDBStorage):
         """
         pause, lost_at, again = FIRST_PAUSE_S, 0.0, False
         if not reads:
-            self._fresh = -1, 0.0
+            self._known = None
         while True:
             try:
                 found = attempt(again)

@@ -49,7 +49,7 @@ def test_picks_are_the_cheapest_without_loss_the_knee_and_the_cheapest_within_a_
     points.append(point(4, 1.0, 3))
     found = {name: pick.number for name, pick in picks(points).items()}
     assert found == {"lossless": 3, "knee": 1, "within_1_point": 2}
-    assert picks(points[:2]) == {}
+    assert set(picks(points[:2])) == {"knee"}
     assert picks([]) == {}
 
 
