@@ -36,6 +36,9 @@ class ReducedViT(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits [batch, classes] of normalised images [batch, channels, height, width].
 
+        Images of another float dtype than the network's are converted: a service need not know
+        the precision that was chosen.
+
         Raises:
             ModelError: the module is in training mode, and was not made to be trained.
         """
@@ -44,6 +47,7 @@ class ReducedViT(nn.Module):
                 "Token reduction is for inference: call eval() on the module first, or make it "
                 "with trainable=True to fine-tune it."
             )
+        images = images.to(next(self.network.parameters()).dtype)
         return run(self.network, self.method, images).logits
 
     def extra_repr(self) -> str:

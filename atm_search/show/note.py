@@ -97,7 +97,9 @@ def commands(view: View) -> list[tuple[str, str]]:
     export = ["atm-search", "export", "--study", study.name, "-o", "frontier"]
     lines.append(("write a file per configuration of the frontier", shlex.join(export)))
     for name, point in view.picks.items():
-        lines.append((name.replace("_", " "), shlex.join([*export, "--trial", str(point.number)])))
+        lines.append(
+            (name.replace("_", " "), shlex.join([*export, "--pick", f"trial:{point.number}"]))
+        )
     lines.append(("deploy, in Python", 'model = atm_search.load("frontier/....yaml")'))
     return lines
 

@@ -183,6 +183,17 @@ def test_reduced_vit_refuses_training_mode(tiny_model: LoadedModel) -> None:
     tiny_model.network.eval()
 
 
+def test_a_service_may_send_float32_images_to_a_model_in_half_precision() -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit", num_classes=10).eval().bfloat16()
+    images = torch.randn(2, *network.default_cfg["input_size"])
+    reduced = ReducedViT(network, Tome(r=4))
+    with torch.inference_mode():
+        logits = reduced(images)
+        assert logits.dtype == torch.bfloat16
+        assert torch.equal(logits, reduced(images.bfloat16()))
+
+
 def test_threads_share_one_model(tiny_model: LoadedModel) -> None:
     module = ReducedViT(tiny_model.network, MUCH).eval()
     batches = [images(tiny_model.network, count) for count in (1, 2, 3, 5)]
