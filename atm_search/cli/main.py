@@ -5,11 +5,14 @@ import sys
 import typer
 
 from atm_search.cli.confirm import confirm
+from atm_search.cli.copy import copy
 from atm_search.cli.dashboard import dashboard
 from atm_search.cli.download import download
 from atm_search.cli.evaluate import evaluate
 from atm_search.cli.export import export
 from atm_search.cli.frontier import frontier
+from atm_search.cli.prune_cache import prune_cache
+from atm_search.cli.rm import rm
 from atm_search.cli.start import start
 from atm_search.cli.studies import studies
 from atm_search.cli.worker import worker
@@ -34,6 +37,9 @@ for command in (
     export,
     evaluate,
     download,
+    copy,
+    rm,
+    prune_cache,
 ):
     app.command()(command)
 

@@ -10,7 +10,6 @@ from rich.table import Table
 from atm_search.measure.measurement import Measurement
 from atm_search.search.confirmation import Bias, ConfirmedPoint, still_best
 from atm_search.search.study import Study
-from atm_search.show.tables import params_text
 
 
 def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
@@ -36,9 +35,8 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
         "top-1",
         "confirmed",
         "trial",
-        "configuration",
     ):
-        table.add_column(heading, justify="left" if heading == "configuration" else "right")
+        table.add_column(heading, justify="right", no_wrap=True)
     best = still_best(points)
     for item in points:
         search, other = item.point.measurement, item.confirmation.measurement
@@ -50,7 +48,6 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
             f"{search.top1:.2f}",
             f"{other.top1:.2f}{'' if item.point.number in best else ' -'}",
             str(item.point.number),
-            params_text(item.point.params),
         )
     table.add_section()
     dense = points[0].confirmation.measurement

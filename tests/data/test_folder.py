@@ -100,7 +100,7 @@ def test_two_parts_make_the_whole_and_have_nothing_in_common(root: Path) -> None
     assert rest.images.equal(full.images[4:])
     assert full.contents == four.contents + rest.contents
     assert read(root, images=2, skip=4).names == full.names[4:6]
-    with pytest.raises(DataError, match="6 images asked for, but .* has 5 beyond the first 4"):
+    with pytest.raises(DataError, match=r"6 images asked for, but .* has 5 beyond the first 4"):
         read(root, images=6, skip=4)
     with pytest.raises(DataError, match="has 9 images and none beyond the first 9"):
         read(root, skip=9)
