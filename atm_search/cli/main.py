@@ -7,6 +7,7 @@ import typer
 from atm_search.cli.confirm import confirm
 from atm_search.cli.copy import copy
 from atm_search.cli.dashboard import dashboard
+from atm_search.cli.doctor import doctor
 from atm_search.cli.download import download
 from atm_search.cli.evaluate import evaluate
 from atm_search.cli.export import export
@@ -37,6 +38,7 @@ for command in (
     export,
     evaluate,
     download,
+    doctor,
     copy,
     rm,
     prune_cache,
