@@ -4,14 +4,19 @@ import sys
 
 import typer
 
+from atm_search.cli.confirm import confirm
+from atm_search.cli.copy import copy
 from atm_search.cli.dashboard import dashboard
+from atm_search.cli.doctor import doctor
 from atm_search.cli.download import download
 from atm_search.cli.evaluate import evaluate
 from atm_search.cli.export import export
 from atm_search.cli.export_onnx import export_onnx
 from atm_search.cli.freeze import freeze
 from atm_search.cli.frontier import frontier
+from atm_search.cli.prune_cache import prune_cache
 from atm_search.cli.report import report
+from atm_search.cli.rm import rm
 from atm_search.cli.show import show
 from atm_search.cli.start import start
 from atm_search.cli.status import status
@@ -36,6 +41,7 @@ for command in (
     status,
     frontier,
     show,
+    confirm,
     dashboard,
     report,
     export,
@@ -44,6 +50,10 @@ for command in (
     export_onnx,
     evaluate,
     download,
+    doctor,
+    copy,
+    rm,
+    prune_cache,
 ):
     app.command()(command)
 

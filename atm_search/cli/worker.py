@@ -4,22 +4,15 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from atm_search.cli import options
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from atm_search.measure.evaluator import Evaluator
-    from atm_search.search.study import Study
-
 Number = Annotated[int | None, typer.Option("--number", hidden=True)]
+
+ADVICE = "Pass the same to this worker with --checkpoint and --data."
 
 OPEN_S = 60.0
 """How long a supervised worker tries to reach the store, which its supervisor has reached."""
@@ -40,6 +33,7 @@ def worker(
 
     Example: atm-search worker --storage postgresql://me@db/atm --study deit_b
     """
+    from atm_search.cli.joining import study_evaluator
     from atm_search.cli.prepare import work
     from atm_search.search.store import open_store
     from atm_search.search.study import load
@@ -57,7 +51,9 @@ def worker(
     if done >= budget:
         console.print("All of its trials are finished.")
         return
-    evaluator = _evaluator(console, joined, checkpoint=checkpoint, data=data, device=device)
+    evaluator = study_evaluator(
+        console, joined, checkpoint=checkpoint, data=data, device=device, advice=ADVICE
+    )
     # Workers of one supervisor are numbered; whoever joins draws a number that nobody has.
     number = secrets.randbelow(2**31) if number is None else number
     with trial_progress(console, done, budget) as (on_trial, on_wait):
@@ -67,55 +63,6 @@ def worker(
     console.print(f"The study has {outcome.done} of {outcome.total} trials.")
     if outcome.interrupted:
         raise typer.Exit(130)
-
-
-def _evaluator(
-    console: "Console", study: "Study", *, checkpoint: Path | None, data: Path | None, device: str
-) -> "Evaluator":
-    """The study's model and images as this machine has them.
-
-    Raises:
-        StudyError: they are not the same.
-    """
-    from atm_search.cli.prepare import measured_on, prepare
-    from atm_search.errors import StudyError
-    from atm_search.measure.setup import DATA_DIRECTORY
-    from atm_search.models.zoo import load_model
-
-    identity, hints = study.identity, study.plan.hints
-    if checkpoint is None:
-        checkpoint = _there(hints.get("weights"), Path.is_file)
-    if data is None and not os.environ.get(DATA_DIRECTORY):
-        data = _there(hints.get("data"), Path.is_dir)
-    evaluator = prepare(
-        console,
-        load_model(
-            identity.model,
-            checkpoint=checkpoint,
-            crop_pct=identity.protocol["preprocessing"]["crop_pct"],
-            device=device,
-            dtype=identity.protocol["dtype"],
-        ),
-        data=data,
-        images=hints.get("images", identity.images),
-        skip_corrupt=hints.get("skip_corrupt", False),
-        batch_size=identity.protocol["batch_size"],
-        dtype=identity.protocol["dtype"],
-    )
-    differences = identity.differences(replace(identity, **measured_on(evaluator)))
-    if differences:
-        raise StudyError(
-            f"Study '{study.name}' was {'; '.join(differences)}. Pass the same to this worker "
-            "with --checkpoint and --data."
-        )
-    return evaluator
-
-
-def _there(hint: str | None, exists: Callable[[Path], bool]) -> Path | None:
-    """Where something was on the machine that began the study, if this one has it too."""
-    if hint is None or not Path(hint).is_absolute():
-        return None
-    return Path(hint) if exists(Path(hint)) else None
 
 
 def _end_with_supervisor() -> None:

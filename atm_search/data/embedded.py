@@ -34,6 +34,9 @@ GENERATOR_VERSION: Final = 1
 
 DEFAULT_IMAGES: Final = 1000
 
+EMBEDDED: Final = "embedded"
+"""Where its images come from, as a shard says it."""
+
 _SEEDS: Final[dict[str, int]] = {"train": 0x7EA1 << 48, "validation": 0x7A11 << 48}
 _CHUNK = 50  # images drawn at once: few enough for the processor's cache
 _MAX_FRAGMENTS = 16
@@ -84,22 +87,34 @@ def embedded_images(count: int, *, split: Split = "validation", start: int = 0) 
     return EmbeddedImages(images, labels, foreground, complexity)
 
 
-def embedded_shard(images: int | None = None) -> Shard:
-    """The first validation images as a shard; `DEFAULT_IMAGES` if no number is given.
+def embedded_shard(images: int | None = None, *, skip: int = 0) -> Shard:
+    """Validation images as a shard; `DEFAULT_IMAGES`, or all that are left, if no number is given.
+
+    Args:
+        images: how many.
+        skip: how many of the first to pass over, those that another shard has.
 
     Raises:
         DataError: there are not so many, or none is asked for.
     """
-    drawn = embedded_images(DEFAULT_IMAGES if images is None else images)
-    contents = (hashlib.sha256(image).digest() for image in drawn.images)
+    left = VALIDATION_IMAGES - skip
+    if left < 1:
+        raise DataError(
+            f"The embedded data set has {VALIDATION_IMAGES:,} validation images and none beyond "
+            f"the first {skip:,}: give a folder of others."
+        )
+    drawn = embedded_images(min(DEFAULT_IMAGES, left) if images is None else images, start=skip)
+    contents = tuple(hashlib.sha256(image).digest() for image in drawn.images)
     return Shard(
         images=torch.from_numpy(drawn.images),
         labels=torch.from_numpy(drawn.labels),
         names=tuple(
-            f"{number:04d} {CLASS_NAMES[label]}" for number, label in enumerate(drawn.labels)
+            f"{number:04d} {CLASS_NAMES[label]}"
+            for number, label in enumerate(drawn.labels, start=skip)
         ),
         digest=shard_digest(contents, drawn.labels.tolist()),
-        source="embedded",
+        source=EMBEDDED,
+        contents=contents,
     )
 
 

@@ -39,6 +39,7 @@ def read_folder(
     transform: Transform,
     num_classes: int,
     images: int | None = None,
+    skip: int = 0,
     seed: int = 0,
     skip_corrupt: bool = False,
     progress: Progress | None = None,
@@ -56,6 +57,7 @@ def read_folder(
         transform: RGB image to uint8 [3, H, W], the same H and W for all.
         num_classes: class count of the model, >= 1.
         images: how many to take, the first of `canonical_order`; None takes all.
+        skip: how many of the first to pass over, >= 0: those that another shard has.
         seed: draws the order, and with it which images a smaller number takes.
         skip_corrupt: leave corrupt images out, and name them in `Shard.skipped`, instead of
             refusing the folder. They are not replaced: the shard is smaller by their number.
@@ -69,7 +71,7 @@ def read_folder(
     """
     folders, files = list_images(root)
     indices = class_indices(folders, num_classes=num_classes)
-    files = _first(images, canonical_order(files, seed=seed), root=root)
+    files = _part(canonical_order(files, seed=seed), images=images, skip=skip, root=root)
     reading = partial(_read_sound, root, files, transform, progress, skip_corrupt)
     kept = None
     if cache is not None:
@@ -86,6 +88,7 @@ def read_folder(
         source=str(root),
         skipped=tuple(found.decoded.corrupt),
         check=found.check,
+        contents=found.decoded.contents,
     )
 
 
@@ -133,17 +136,21 @@ def _read_sound(
     return decoded
 
 
-def _first(images: int | None, files: list[str], *, root: Path) -> list[str]:
-    if images is None:
-        return files
-    if images < 1:
+def _part(files: list[str], *, images: int | None, skip: int, root: Path) -> list[str]:
+    if skip < 0:
+        raise DataError(f"skip={skip}: images can be passed over, not put before the first.")
+    if images is not None and images < 1:
         raise DataError(f"images={images}: a shard needs at least 1 image.")
-    if images > len(files):
+    left = files[skip:]
+    beyond = f" beyond the first {skip:,}" if skip else ""
+    if not left:
+        raise DataError(f"{root} has {len(files):,} images and none{beyond}: give another folder.")
+    if images is not None and images > len(left):
         raise DataError(
-            f"{images:,} images asked for, but {root} has {len(files):,}. "
+            f"{images:,} images asked for, but {root} has {len(left):,}{beyond}. "
             "Ask for fewer, or leave the number out to take all."
         )
-    return files[:images]
+    return left[:images]
 
 
 def _describe(corrupt: dict[str, str], num_files: int, root: Path) -> str:

@@ -28,6 +28,7 @@ class Shard:
         skipped: names of corrupt images that were left out on request.
         check: told which images, from and up to, `batches` is about to give; raises DataError if
             they are damaged.
+        contents: sha256, raw, of what each image was made from; empty if that is not known.
 
     Raises:
         DataError: there is no image, or shapes, types or lengths do not fit together.
@@ -40,6 +41,7 @@ class Shard:
     source: str
     skipped: tuple[str, ...] = ()
     check: Callable[[int, int], None] | None = None
+    contents: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         fits = (
@@ -84,6 +86,7 @@ class Shard:
             labels=self.labels[:images],
             names=self.names[:images],
             digest=hashlib.sha256(f"first {images} of {self.digest}".encode()).hexdigest(),
+            contents=self.contents[:images],
         )
 
     def _part(self, start: int, end: int) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,11 @@ def overview(storage: SteadyStorage) -> list[Overview]:
     return [_study(storage, name) for name in names(storage)]
 
 
+def running(study: Study) -> int:
+    """Trials of a study that run now, for all that the store knows."""
+    return len(study.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+
+
 def _study(storage: SteadyStorage, name: str) -> Overview:
     try:
         study = load(storage, name)

@@ -306,6 +306,26 @@ class SteadyStorage(RDBStorage):
 
         return self._steadily(fail)
 
+    def annotate(self, trial_id: int, key: str, value: Any) -> None:
+        """Set a user attribute of a trial, finished or not, which Optuna's own does not.
+
+        Whoever has read the finished trial before keeps it as it was.
+        """
+        attribute = models.TrialUserAttributeModel
+
+        def write(again: bool) -> None:
+            with self._written() as session:
+                # The trial's row is the lock: of two processes one waits, and then finds the other.
+                models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
+                wanted = (attribute.trial_id == trial_id, attribute.key == key)
+                found = session.query(attribute).filter(*wanted).one_or_none()
+                if found is None:
+                    found = attribute(trial_id=trial_id, key=key)
+                    session.add(found)
+                found.value_json = json.dumps(value)
+
+        self._steadily(write)
+
     def beat_once(self, trial_id: int) -> None:
         """Record a sign of life, or raise at once: the next beat comes anyway."""
         super().record_heartbeat(trial_id)

@@ -70,11 +70,11 @@ def _open(storage: str, create: bool, interval_s: int, grace_s: int) -> SteadySt
     if _is_sqlite(url):
         sqlite.check_file(sqlite.sqlite_file(url), create=create)
     for attempt in range(1, CREATION_ATTEMPTS + 1):
-        has_tables = _has_tables(url)
-        if not has_tables and not create:
+        made = has_tables(url)
+        if not made and not create:
             raise StoreError(f"No store at {shown(url)}: start a search first.")
         try:
-            opened = _connect(url, not has_tables, interval_s, grace_s)
+            opened = _connect(url, not made, interval_s, grace_s)
             if create and _is_sqlite(url):
                 sqlite.keep_log(opened.engine)
             return opened
@@ -120,7 +120,7 @@ def _engine_kwargs(url: URL) -> dict[str, Any]:
     return {"connect_args": {"connect_timeout": CONNECT_TIMEOUT_S}}
 
 
-def _has_tables(url: URL) -> bool:
+def has_tables(url: URL) -> bool:
     """Whether Optuna's tables are there; the last to be made is alembic_version."""
     try:
         engine = sqlalchemy.create_engine(url, **_engine_kwargs(url))

@@ -136,6 +136,12 @@ def test_embedded_shard_names_its_images_and_is_identified_by_its_pixels() -> No
     assert shard.names[11] == "0011 square"
     assert torch.equal(shard.images, torch.from_numpy(embedded_images(20).images))
     assert shard.digest == embedded_shard(20).digest != embedded_shard(30).digest
+    rest = embedded_shard(5, skip=15)
+    assert (rest.names, rest.contents) == (shard.names[15:], shard.contents[15:])
+    assert torch.equal(rest.images, shard.images[15:])
+    assert len(embedded_shard(skip=4990)) == 10
+    with pytest.raises(DataError, match="none beyond the first 5,000"):
+        embedded_shard(skip=5000)
 
 
 @pytest.mark.parametrize("images", [0, -1, 5001])

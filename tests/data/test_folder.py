@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torchvision.datasets import ImageFolder
 from atm_search.data.folder import read_folder
 from atm_search.data.layout import canonical_order
 from atm_search.data.shard import Shard
+from atm_search.data.unseen import require_unseen
 from atm_search.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
@@ -38,9 +40,16 @@ def truncate(file: Path) -> None:
     file.write_bytes(content[: len(content) // 2])
 
 
-def read(root: Path, *, images: int | None = None, skip_corrupt: bool = False) -> Shard:
+def read(
+    root: Path, *, images: int | None = None, skip: int = 0, skip_corrupt: bool = False
+) -> Shard:
     return read_folder(
-        root, transform=to_array, num_classes=3, images=images, skip_corrupt=skip_corrupt
+        root,
+        transform=to_array,
+        num_classes=3,
+        images=images,
+        skip=skip,
+        skip_corrupt=skip_corrupt,
     )
 
 
@@ -83,6 +92,33 @@ def test_shard_is_in_canonical_order_and_a_subset_is_its_prefix(root: Path) -> N
     assert four.names == full.names[:4]
     assert four.images.equal(full.images[:4])
     assert four.digest != full.digest
+
+
+def test_two_parts_make_the_whole_and_have_nothing_in_common(root: Path) -> None:
+    full, four, rest = read(root), read(root, images=4), read(root, skip=4)
+    assert four.names + rest.names == full.names
+    assert rest.images.equal(full.images[4:])
+    assert full.contents == four.contents + rest.contents
+    assert read(root, images=2, skip=4).names == full.names[4:6]
+    with pytest.raises(DataError, match=r"6 images asked for, but .* has 5 beyond the first 4"):
+        read(root, images=6, skip=4)
+    with pytest.raises(DataError, match="has 9 images and none beyond the first 9"):
+        read(root, skip=9)
+    with pytest.raises(DataError, match="skip=-1"):
+        read(root, skip=-1)
+
+
+def test_images_used_by_a_search_are_refused_whatever_their_names(
+    root: Path, tmp_path: Path
+) -> None:
+    searched = read(root, images=4)
+    require_unseen(read(root, skip=4), searched)
+    twin = root / "c" / "another.jpg"
+    twin.write_bytes((root / searched.names[0]).read_bytes())
+    with pytest.raises(DataError, match=f"1 of .* images .*another.jpg .there {searched.names[0]}"):
+        require_unseen(read(root, skip=4), searched)
+    with pytest.raises(DataError, match="unknown"):
+        require_unseen(replace(searched, contents=()), searched)
 
 
 def test_more_images_than_there_are_is_refused_with_both_numbers(root: Path) -> None:

@@ -1,0 +1,162 @@
+"""The frontier measured again, on images that it was not chosen by.
+
+A frontier point is there because it looked good on the search's images, by luck too: its figures
+flatter it. On other images they do not, and the mean difference says by how much.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from atm_search import pareto
+from atm_search.errors import InputError
+from atm_search.measure.measurement import Measurement
+from atm_search.merging.method import Method
+from atm_search.merging.registry import build
+from atm_search.search.frontier import MAXIMIZE, FrontierPoint, frontier
+from atm_search.search.study import Study
+from atm_search.search.trials import Environment
+
+CONFIRMED = "atm_search:confirmed"
+"""User attribute of a trial with its latest confirmation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """One configuration, and the dense model, on images that the search did not use."""
+
+    shard_digest: str
+    """sha256 of the images and labels, in hex."""
+    source: str
+    """Where the images came from, in words for people."""
+    measurement: Measurement
+    environment: Environment
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `of` reads them back."""
+        return {
+            "shard_digest": self.shard_digest,
+            "source": self.source,
+            "measurement": self.measurement.to_dict(),
+            **asdict(self.environment),
+        }
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> "Confirmation | None":
+        """The latest confirmation of a trial; None if it has none, or one of another version."""
+        values = trial.user_attrs.get(CONFIRMED)
+        if not isinstance(values, Mapping):
+            return None
+        try:
+            return cls(
+                shard_digest=values["shard_digest"],
+                source=values["source"],
+                measurement=Measurement.from_dict(values["measurement"]),
+                environment=Environment(values["device"], values["dtype"], values["versions"]),
+            )
+        except (InputError, KeyError):
+            return None
+
+
+@dataclass(frozen=True)
+class ConfirmedPoint:
+    """A point of the frontier beside its confirmation."""
+
+    point: FrontierPoint
+    confirmation: Confirmation
+
+    @property
+    def bias(self) -> float:
+        """By how much the search flatters its change of top-1, in percentage points."""
+        return self.point.measurement.delta_top1 - self.confirmation.measurement.delta_top1
+
+    @property
+    def bias_half_width(self) -> float:
+        """Half of its 95 % interval: both changes are uncertain, on images of their own."""
+        measured = self.point.measurement, self.confirmation.measurement
+        return math.hypot(*((high - low) / 2 for low, high in (m.delta_ci95 for m in measured)))
+
+
+@dataclass(frozen=True)
+class Bias:
+    """How much better a frontier looked to its search than on other images, on average."""
+
+    top1: float
+    """Of the change of top-1, in percentage points; above 0 the search was flattered."""
+    half_width: float
+    """Half of its 95 % interval, at most: points share their images, so it is no narrower than
+    theirs on average."""
+    gflops: float
+    """By how much more the other images cost, in percent of GFLOPs per image."""
+
+    @classmethod
+    def of(cls, points: Sequence[ConfirmedPoint]) -> "Bias":
+        """The mean over the points, one at least."""
+        costs = [
+            item.confirmation.measurement.gflops / item.point.measurement.gflops for item in points
+        ]
+        return cls(
+            top1=sum(item.bias for item in points) / len(points),
+            half_width=sum(item.bias_half_width for item in points) / len(points),
+            gflops=100.0 * (sum(costs) / len(costs) - 1.0),
+        )
+
+
+OnPoint = Callable[[int, int], None]
+"""Told after every point: points confirmed, points in all."""
+
+
+def confirm(
+    study: Study,
+    measure: Callable[[Method], Measurement],
+    *,
+    shard_digest: str,
+    source: str,
+    environment: Environment,
+    on_point: OnPoint | None = None,
+) -> list[ConfirmedPoint]:
+    """The frontier of a study with every point confirmed, from the fewest GFLOPs to the most.
+
+    Each confirmation is written to its trial as soon as it is measured, so an interrupted call
+    continues where it was; what is confirmed on the same images is not measured again. A trial
+    keeps its latest confirmation.
+
+    Args:
+        study: from `load`.
+        measure: measures one configuration on other images than the study's.
+        shard_digest: identity of those images.
+        source: where they come from, in words.
+        environment: where it measures.
+        on_point: told of progress.
+
+    Raises:
+        MeasurementError, StoreError: as `measure` and the store do.
+    """
+    trials = {trial.number: trial for trial in study.optuna.get_trials(deepcopy=False)}
+    points = frontier(study.records(), study.dense)
+    confirmed = []
+    for done, point in enumerate(points, start=1):
+        known = Confirmation.of(trials[point.number])
+        if known is None or known.shard_digest != shard_digest:
+            known = Confirmation(
+                shard_digest=shard_digest,
+                source=source,
+                measurement=measure(build(point.method, point.params)),
+                environment=environment,
+            )
+            trial_id = trials[point.number]._trial_id
+            study.storage.annotate(trial_id, CONFIRMED, known.to_dict())
+        confirmed.append(ConfirmedPoint(point, known))
+        if on_point is not None:
+            on_point(done, len(points))
+    return confirmed
+
+
+def still_best(points: Sequence[ConfirmedPoint]) -> set[int]:
+    """Trials that no other confirmed point beats in both top-1 and GFLOPs on the new images."""
+    measured = [item.confirmation.measurement for item in points]
+    front = pareto.front([(m.top1, m.gflops) for m in measured], maximize=MAXIMIZE)
+    return {points[int(index)].point.number for index in front}
