@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from atm_search.cli.compare import compare
 from atm_search.cli.dashboard import dashboard
 from atm_search.cli.download import download
 from atm_search.cli.evaluate import evaluate
@@ -28,6 +29,7 @@ for command in (
     worker,
     studies,
     frontier,
+    compare,
     dashboard,
     export,
     evaluate,
