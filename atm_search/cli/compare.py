@@ -40,9 +40,8 @@ def compare(
     from atm_search.show.compare import comparison_summary, comparison_table
     from atm_search.show.consoles import result_console
 
-    stores = [
-        open_store(options.storage_address(address), create=False) for address in storage or [None]
-    ]
+    addresses: list[str | None] = [*storage] if storage else [None]
+    stores = [open_store(options.storage_address(given), create=False) for given in addresses]
     found = [(store, name) for store in stores for name in names(store)]
     unknown = set(study or []) - {name for _, name in found}
     if unknown:

@@ -55,8 +55,8 @@ def values(attn: Attention, x: Tensor) -> Tensor:
     """Values of normalised tokens [batch, tokens, dim], [batch, heads, tokens, head_dim]."""
     v = _part(attn, x, slice(2 * attn.attn_dim, None))
     batch, count, _ = x.shape
-    heads = v.reshape(batch, count, attn.num_heads, attn.head_dim)
-    return heads.transpose(1, 2)
+    heads: Tensor = v.reshape(batch, count, attn.num_heads, attn.head_dim).transpose(1, 2)
+    return heads
 
 
 def project(attn: Attention, gathered: Tensor, x: Tensor) -> Tensor:
