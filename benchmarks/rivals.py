@@ -94,7 +94,7 @@ class Costs:
     def last_block(self, tokens: float) -> float:
         """GFLOPs that tokens cost in the last block's MLP, prefix tokens not counted."""
         prefix = self.model.network.num_prefix_tokens
-        return (tokens - prefix) * self.cost.mlp_weights[-1] / GIGA
+        return float((tokens - prefix) * self.cost.mlp_weights[-1] / GIGA)
 
     def _cheaply(self, method: Method) -> float:
         forward = self.forward(method)
@@ -138,8 +138,8 @@ def published_diffrate(target: float) -> Method | None:
     for group in yaml.safe_load(POINTS.read_text()):
         for point in group["points"] if group["method"] == DiffRate.name else []:
             if point["model"] == "deit_t" and point["gflops"] == target:
-                counts = {name: tuple(point[name]) for name in ("prune_kept", "merge_kept")}
-                return _alike(DiffRate(**counts))
+                prune, merge = tuple(point["prune_kept"]), tuple(point["merge_kept"])
+                return _alike(DiffRate(prune_kept=prune, merge_kept=merge))
     return None
 
 

@@ -45,7 +45,7 @@ def queries_and_keys(attn: Attention, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def probabilities(attn: Attention, q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
     """What every query attends to, [batch, heads, queries, keys], float32: ranks come of it."""
-    scores = (q * attn.scale) @ k.transpose(-2, -1)
+    scores: Tensor = (q * attn.scale) @ k.transpose(-2, -1)
     if bias is not None:
         scores = scores + bias
     return scores.float().softmax(dim=-1)
