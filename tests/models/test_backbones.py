@@ -166,15 +166,18 @@ def test_only_prefix_tokens_in_the_last_block_is_lossless_for_every_method(
         assert only.mlp_tokens[-1] == network.num_prefix_tokens < kept.mlp_tokens[-1]
 
 
+class Watching(Tome):
+    """Asks for the probabilities of every block, and does nothing."""
+
+    def needs_probabilities(self, number: int, depth: int) -> bool:
+        return True
+
+
 def test_attention_that_is_spelt_out_gives_the_dense_logits(network: nn.Module) -> None:
-    """Every sample is taken of so many that none is left out."""
     x = images(network)
     with torch.inference_mode():
-        out = run(network, Ats(samples=200_000), x)
-        lenient = Ats(samples=200_000, cls_only_last_block=True)
-        torch.testing.assert_close(run(network, lenient, x).logits, out.logits)
-        if min(out.mlp_tokens) == out.attention_tokens[0]:
-            torch.testing.assert_close(out.logits, network(x), rtol=1e-4, atol=1e-4)
+        logits = run(network, Watching(r=0), x).logits
+        torch.testing.assert_close(logits, network(x), rtol=1e-5, atol=1e-5)
 
 
 def test_images_of_a_padded_batch_are_answered_as_alone(network: nn.Module) -> None:
@@ -189,9 +192,7 @@ def test_images_of_a_padded_batch_are_answered_as_alone(network: nn.Module) -> N
     assert cost.of_pass(together) == pytest.approx(
         sum(cost.of_pass(one) for one in alone) / 4, abs=1
     )
-    assert cost.of_pass(together, padded=True) == max(
-        cost.of_pass(together), cost.of_pass(together, padded=True)
-    )
+    assert cost.of_pass(together, padded=True) >= cost.of_pass(together)
     assert cost.of_pass(alone[0], padded=True) == cost.of_pass(alone[0])
 
 
