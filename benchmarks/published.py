@@ -75,7 +75,7 @@ def cost(model: str, method: Method) -> tuple[float, tuple[int, ...]]:
         out = run(narrow, method, torch.zeros(1, *IMAGE))
     with torch.device("meta"):
         model_cost = CostModel.of(_network(model), IMAGE)
-    multiply_adds = model_cost.multiply_adds(out.attention_tokens, out.mlp_tokens)
+    multiply_adds = model_cost.of_pass(out)
     return multiply_adds / GIGA, out.mlp_tokens
 
 

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from atm_search.cli.compare import compare
 from atm_search.cli.confirm import confirm
 from atm_search.cli.copy import copy
 from atm_search.cli.dashboard import dashboard
@@ -42,6 +43,7 @@ for command in (
     frontier,
     show,
     confirm,
+    compare,
     dashboard,
     report,
     export,

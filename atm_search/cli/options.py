@@ -49,7 +49,7 @@ Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1 ...; auto is a GPU if there is one.")
 ]
 Method = Annotated[
-    str | None, typer.Option("--method", help="atm (default), tome, evit, diffrate, pitome, tofu.")
+    str | None, typer.Option("--method", help="atm (default), tome, evit, diffrate, mctf, ats ...")
 ]
 Storage = Annotated[
     str | None,

@@ -17,7 +17,8 @@ from atm_search.measure.racing import Race
 from atm_search.measure.reference import dense_reference
 from atm_search.merging.method import Method
 from atm_search.models.cpu import choose_attention
-from atm_search.models.reduction import ForwardPass, run
+from atm_search.models.forward_pass import BlockTokens, ForwardPass
+from atm_search.models.reduction import run
 from atm_search.models.zoo import LoadedModel
 
 OnBatch = Callable[[int, int], None]
@@ -124,7 +125,7 @@ class Evaluator:
         total = _Total()
         started = time.perf_counter()
         for answers, forward in self._answers(method, on_batch):
-            cost = self._cost.multiply_adds(forward.attention_tokens, forward.mlp_tokens)
+            cost = self._cost.of_pass(forward)
             batch = slice(total.images, total.images + len(answers.log_probs))
             total.add(answers, dense[batch], forward, cost)
             if race is not None and not race.add(
@@ -192,7 +193,8 @@ class Evaluator:
         if method is not None:
             return run(self.model.network, method, images)
         counts = self._dense_counts
-        return ForwardPass(self.model.network(images), counts, counts, 0)
+        blocks = tuple(BlockTokens(count, count, count, count) for count in counts)
+        return ForwardPass(self.model.network(images), counts, counts, 0, blocks=blocks)
 
 
 class _Total:
@@ -203,7 +205,7 @@ class _Total:
         self.hits = dict.fromkeys(("top1", "top5", "dense1", "dense5", "lost", "gained", "same"), 0)
         self.multiply_adds = 0
         self.matching = 0
-        self.tokens: list[int] = []
+        self.tokens: list[float] = []
         self.divergences: list[Tensor] = []
 
     def add(self, answers: Answers, dense: Answers, forward: ForwardPass, cost: int) -> None:

@@ -13,6 +13,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from atm_search.merging.tokens import Count
+from atm_search.models.forward_pass import BlockTokens, ForwardPass
 from atm_search.models.mixed import MixedReadOut
 
 GIGA = 1e9
@@ -24,8 +26,12 @@ class CostModel:
 
     fixed: int
     """Patch embedding and head, per image."""
-    attention_weights: tuple[int, ...]
-    """Per block, multiply-adds per token of the projections of attention."""
+    query_key_weights: tuple[int, ...]
+    """Per block, multiply-adds per token of its query and its key."""
+    value_weights: tuple[int, ...]
+    """Per block, multiply-adds per token of its value."""
+    output_weights: tuple[int, ...]
+    """Per block, multiply-adds per token of what follows the attention products."""
     attention_dim: tuple[int, ...]
     """Per block, width of queries and of values over all heads."""
     mlp_weights: tuple[int, ...]
@@ -40,10 +46,16 @@ class CostModel:
         """The cost model of a VisionTransformer for images of [channels, height, width]."""
         heads = [model.head, getattr(model, "head_dist", None)]
         patch_head = model.token_head if isinstance(model, MixedReadOut) else None
+        qkv = [_linear_weights(block.attn.qkv) for block in model.blocks]
         return cls(
             fixed=_embedding_multiply_adds(model, image_size)
             + sum(_linear_weights(head) for head in heads if head is not None),
-            attention_weights=tuple(_linear_weights(block.attn) for block in model.blocks),
+            query_key_weights=tuple(weights * 2 // 3 for weights in qkv),
+            value_weights=tuple(weights // 3 for weights in qkv),
+            output_weights=tuple(
+                _linear_weights(block.attn) - weights
+                for block, weights in zip(model.blocks, qkv, strict=True)
+            ),
             attention_dim=tuple(block.attn.attn_dim for block in model.blocks),
             mlp_weights=tuple(_linear_weights(block.mlp) for block in model.blocks),
             patch_head_weights=0 if patch_head is None else _linear_weights(patch_head),
@@ -52,17 +64,41 @@ class CostModel:
 
     def multiply_adds(self, attention_tokens: Sequence[int], mlp_tokens: Sequence[int]) -> int:
         """Per image, for the tokens that entered each block's attention and MLP."""
-        total = self.fixed + (mlp_tokens[-1] - self.num_prefix_tokens) * self.patch_head_weights
-        for entering, leaving, projections, dim, mlp in zip(
-            attention_tokens,
-            mlp_tokens,
-            self.attention_weights,
+        counts = zip(attention_tokens, mlp_tokens, strict=True)
+        return self._total([BlockTokens(n, n, n, mlp) for n, mlp in counts])
+
+    def of_pass(self, forward: ForwardPass, *, padded: bool = False) -> int:
+        """Multiply-adds per image of a batch, the mean where images differ, rounded.
+
+        Args:
+            forward: what `reduction.run` gave.
+            padded: count padding as well: what was computed, not what was needed.
+
+        Raises:
+            ValueError: the pass does not say on how many tokens its steps worked.
+        """
+        blocks = forward.padded if padded else forward.blocks
+        if blocks is None:
+            raise ValueError("the pass has no tokens step by step")
+        return self._total(blocks)
+
+    def _total(self, blocks: Sequence[BlockTokens]) -> int:
+        total: Count = self.fixed + (blocks[-1].mlp - self.num_prefix_tokens) * (
+            self.patch_head_weights
+        )
+        for block, query_key, value, output, dim, mlp in zip(
+            blocks,
+            self.query_key_weights,
+            self.value_weights,
+            self.output_weights,
             self.attention_dim,
             self.mlp_weights,
             strict=True,
         ):
-            total += entering * projections + 2 * entering**2 * dim + leaving * mlp
-        return total
+            total = total + block.entering * query_key + block.entering**2 * dim
+            total = total + block.values * value + block.outputs * block.values * dim
+            total = total + block.outputs * output + block.mlp * mlp
+        return total if isinstance(total, int) else round(float(total.double().mean()))
 
 
 def _linear_weights(module: nn.Module) -> int:

@@ -30,6 +30,7 @@ class DiffRate(Method):
     """
 
     name: ClassVar[str] = "diffrate"
+    needs_class_token: ClassVar[bool] = True
 
     prune_kept: tuple[int, ...]
     """Tokens, prefix tokens included, that pruning leaves in every block, first to last; >= 1."""

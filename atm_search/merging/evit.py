@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 
 from atm_search.merging.method import Layer, Method, Range, Reduced
-from atm_search.merging.pruning import by_importance, cls_attention, keep, rows
-from atm_search.merging.schedule import check_keep_rate
-from atm_search.merging.tokens import Tokens
+from atm_search.merging.pruning import by_importance, cls_attention, keep
+from atm_search.merging.schedule import acting_blocks, check_keep_rate
+from atm_search.merging.tokens import Tokens, rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class Evit(Method):
     """
 
     name: ClassVar[str] = "evit"
+    needs_class_token: ClassVar[bool] = True
 
     keep_rate: float
     """Share of the tokens that each of the three blocks keeps, rounded up; 0 < keep_rate <= 1."""
@@ -58,8 +59,3 @@ class Evit(Method):
             fused = (weights @ rows(tokens.x, leaving).float()).to(tokens.x.dtype)
             reduced = replace(reduced, x=torch.cat([reduced.x, fused], dim=1))
         return Reduced(reduced, multiply_adds)
-
-
-def acting_blocks(depth: int) -> tuple[int, ...]:
-    """The three blocks that drop tokens, counted from 1."""
-    return tuple(1 + quarter * depth // 4 for quarter in (1, 2, 3))

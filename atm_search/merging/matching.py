@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from atm_search.merging.tokens import rows
+
 
 @dataclass(frozen=True)
 class Matching:
@@ -91,12 +93,8 @@ def match(metric: Tensor, sources: Tensor, destinations: Tensor) -> Matching:
         a, b = metric.index_select(1, sources), metric.index_select(1, destinations)
         sources, destinations = sources.expand(batch, -1), destinations.expand(batch, -1)
     else:
-        a, b = _rows(metric, sources), _rows(metric, destinations)
+        a, b = rows(metric, sources), rows(metric, destinations)
     # Rounding can lift the cosine of equal tokens above 1.
     score, target = (a @ b.transpose(1, 2)).clamp_(-1.0, 1.0).max(dim=2)
     multiply_adds = sources.shape[1] * destinations.shape[1] * dim
     return Matching(sources, destinations, score, target, multiply_adds)
-
-
-def _rows(x: Tensor, positions: Tensor) -> Tensor:
-    return x.gather(1, positions[:, :, None].expand(-1, -1, x.shape[2]))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from atm_search.merging.matching import Matching
-from atm_search.merging.tokens import Tokens
+from atm_search.merging.tokens import Tokens, flat, rows
 
 
 def merge(tokens: Tokens, matching: Matching, r: int) -> Tokens:
@@ -40,7 +40,24 @@ def merge(tokens: Tokens, matching: Matching, r: int) -> Tokens:
     untouched = torch.cat(
         [prefix.expand(len(order), -1), matching.sources.gather(1, unmerged)], dim=1
     )
-    staying = torch.cat([untouched, matching.destinations], dim=1)
+    return join(tokens, untouched, matching.destinations, leaving, joined)
+
+
+def join(
+    tokens: Tokens, untouched: Tensor, destinations: Tensor, leaving: Tensor, joined: Tensor
+) -> Tokens:
+    """The tokens after those that leave have merged into destinations, by size.
+
+    Order: untouched, destinations. Every token is in one of the first three arguments.
+
+    Args:
+        tokens: x [batch, tokens, dim].
+        untouched: positions of tokens that stay as they are, prefix tokens first, int64 [batch, u].
+        destinations: positions of tokens that may receive, int64 [batch, D].
+        leaving: positions of tokens that merge, int64 [batch, r].
+        joined: index into `destinations` of each one's group, int64 [batch, r].
+    """
+    staying = torch.cat([untouched, destinations], dim=1)
     size = tokens.sizes()
     leaving_size = size.gather(1, leaving)
     size_after = size.gather(1, staying)
@@ -49,35 +66,19 @@ def merge(tokens: Tokens, matching: Matching, r: int) -> Tokens:
 
     # float32 for the sums: half precision would round each of many small additions. Tokens that
     # nobody joins are weighed too, as published: among equal tokens that rounding decides ties.
-    x = _rows(tokens.x, staying)
+    x = rows(tokens.x, staying)
     held = x[:, untouched.shape[1] :]
     total = held * size_before[:, :, None]
-    arriving = _rows(tokens.x, leaving) * leaving_size[:, :, None]
-    total.flatten(0, 1).index_add_(0, _flat(joined, total.shape[1]), arriving.flatten(0, 1))
+    arriving = rows(tokens.x, leaving) * leaving_size[:, :, None]
+    total.flatten(0, 1).index_add_(0, flat(joined, total.shape[1]), arriving.flatten(0, 1))
     held.copy_(total.div_(receiving[:, :, None]))
     source = tokens.source
     if source is not None:
-        source = _follow(source, staying, leaving, joined + untouched.shape[1])
+        source = follow(source, staying, leaving, joined + untouched.shape[1])
     return replace(tokens, x=x, size=size_after, source=source)
 
 
-def _rows(x: Tensor, positions: Tensor) -> Tensor:
-    """x at positions [batch, n] of its tokens, [batch, n, dim].
-
-    Whole rows by their flat index: a gather with the index expanded over dim takes several times
-    as long.
-    """
-    rows = x.flatten(0, 1).index_select(0, _flat(positions, x.shape[1]))
-    return rows.view(*positions.shape, x.shape[2])
-
-
-def _flat(positions: Tensor, count: int) -> Tensor:
-    """Positions [batch, n] among the rows of all images, [batch * n]."""
-    start = torch.arange(len(positions), device=positions.device)[:, None] * count
-    return (positions + start).flatten()
-
-
-def _follow(source: Tensor, staying: Tensor, leaving: Tensor, joined: Tensor) -> Tensor:
+def follow(source: Tensor, staying: Tensor, leaving: Tensor, joined: Tensor) -> Tensor:
     """The source map after the step: every original token at its holder's new position."""
     new_position = source.new_empty(len(source), staying.shape[1] + leaving.shape[1])
     here = torch.arange(staying.shape[1], device=source.device)

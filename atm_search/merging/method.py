@@ -1,7 +1,7 @@
 """What a token-reduction method is: a value with parameters, and one step inside a block."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -59,6 +59,35 @@ class Layer:
     without."""
     scale: float = 1.0
     """What the products of queries and keys are multiplied by."""
+    probabilities: Tensor | None = None
+    """What every token attends to, float32 [batch, heads, tokens, tokens], in blocks for which
+    `needs_probabilities` asks."""
+    values: Callable[[Tensor], Tensor] | None = None
+    """Values of tokens [batch, n, dim] as they enter the block, [batch, heads, n, head_dim]; in the
+    same blocks."""
+
+    def spelt_out(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Probabilities and values.
+
+        Raises:
+            ValueError: the layer has none.
+        """
+        if self.probabilities is None or self.values is None:
+            raise ValueError("the layer's attention is not spelt out")
+        return self.probabilities, self.values
+
+
+class Attended(NamedTuple):
+    """What attention with a method inside leaves."""
+
+    tokens: Tokens
+    """Those that go on, with the features that they entered the block with."""
+    gathered: Tensor
+    """What they gathered, [batch, heads, tokens, head_dim]."""
+    valued: Tokens
+    """Those whose values they gathered."""
+    multiply_adds: int = 0
+    """Per image, for the decision alone."""
 
 
 class Reduced(NamedTuple):
@@ -71,13 +100,18 @@ class Reduced(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """A way to have fewer tokens, with its parameters; acts after attention, before the MLP.
+    """A way to have fewer tokens, with its parameters.
+
+    Most act after attention, before the MLP (`reduce`). A method may also act inside attention
+    (`attend`), where `needs_probabilities` says so, and after a block (`after_block`).
 
     Frozen and without state: one value serves any number of models, batches and threads.
     """
 
     name: ClassVar[str]
     """What users call it, for instance in `--method`."""
+    needs_class_token: ClassVar[bool] = False
+    """Whether it looks at what the class token attends to."""
 
     prop_attn: bool = True
     """Proportional attention: the logarithm of a token's size is added to its attention logits.
@@ -95,9 +129,36 @@ class Method(ABC):
     def check(self, depth: int) -> None:
         """Raise ParameterError if the parameters do not suit a model of `depth` blocks."""
 
-    @abstractmethod
+    def needs_probabilities(self, number: int, depth: int) -> bool:
+        """Whether the attention of this block, 1 for the first, is to be spelt out for it.
+
+        That is slower than the fused kernel, which does not give its probabilities away.
+        """
+        return False
+
+    def attend(self, tokens: Tokens, layer: Layer) -> Attended:
+        """What goes on to the residual sum of a block whose attention is spelt out.
+
+        Args:
+            tokens: as they enter the block.
+            layer: with probabilities and values.
+        """
+        probabilities, values = layer.spelt_out()
+        v = values(tokens.x)
+        return Attended(tokens, probabilities.to(v.dtype) @ v, tokens)
+
     def reduce(self, tokens: Tokens, layer: Layer) -> Reduced:
         """The tokens that go on to the MLP of `layer`, the prefix tokens first and in order."""
+        return Reduced(tokens)
+
+    def after_block(self, tokens: Tokens, layer: Layer) -> Reduced:
+        """The tokens that go on to the next block, the prefix tokens first and in order.
+
+        Args:
+            tokens: after the MLP.
+            layer: of the block, which `attend` and `reduce` have seen too.
+        """
+        return Reduced(tokens)
 
     def params(self) -> dict[str, Any]:
         """Every parameter by name, as plain values."""

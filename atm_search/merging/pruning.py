@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from atm_search.merging.method import Layer
-from atm_search.merging.tokens import Tokens
+from atm_search.merging.tokens import Tokens, rows
 
 
 def cls_attention(layer: Layer, size: Tensor | None) -> tuple[Tensor, int]:
@@ -68,8 +68,3 @@ def keep(tokens: Tokens, positions: Tensor, *, dropped_to: int = -1) -> Tokens:
         size=None if tokens.size is None else tokens.size.gather(1, staying),
         source=source,
     )
-
-
-def rows(x: Tensor, positions: Tensor) -> Tensor:
-    """Tokens of x [batch, tokens, dim] at positions [batch, n], [batch, n, dim]."""
-    return x.gather(1, positions[:, :, None].expand(-1, -1, x.shape[2]))

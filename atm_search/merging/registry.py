@@ -9,14 +9,38 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from atm_search.errors import ParameterError
+from atm_search.merging.ablations import ConstantThreshold, TopR
+from atm_search.merging.atc import Atc
 from atm_search.merging.atm import Atm
+from atm_search.merging.ats import Ats
 from atm_search.merging.diffrate import DiffRate
 from atm_search.merging.evit import Evit
 from atm_search.merging.fixed import Fixed
+from atm_search.merging.mctf import Mctf
+from atm_search.merging.mergence import Mergence
 from atm_search.merging.method import Method
 from atm_search.merging.pitome import PiToMe
 from atm_search.merging.tofu import ToFu
 from atm_search.merging.tome import Tome
+from atm_search.merging.zero_tp import ZeroTP
+
+OWN: tuple[type[Method], ...] = (
+    Atm,
+    Tome,
+    Evit,
+    DiffRate,
+    PiToMe,
+    ToFu,
+    Mctf,
+    Ats,
+    ZeroTP,
+    Mergence,
+    Atc,
+    ConstantThreshold,
+    TopR,
+    Fixed,
+)
+"""The methods of this package."""
 
 ENTRY_POINT_GROUP = "atm_search.methods"
 
@@ -27,8 +51,7 @@ def methods() -> dict[str, type[Method]]:
     found: dict[str, type[Method]] = {}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         found[entry.name] = entry.load()
-    own = (Atm, Tome, Evit, DiffRate, PiToMe, ToFu, Fixed)
-    return found | {method.name: method for method in own}
+    return found | {method.name: method for method in OWN}
 
 
 def method_class(name: str) -> type[Method]:

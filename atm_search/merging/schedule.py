@@ -87,3 +87,11 @@ def check_keep_rate(keep_rate: float) -> None:
         raise ParameterError(
             f"keep_rate={keep_rate} is no share of tokens: use 0 < keep_rate <= 1; 1 keeps all."
         )
+
+
+def acting_blocks(depth: int) -> tuple[int, ...]:
+    """The three blocks in which methods of few steps act, counted from 1: 4, 7 and 10 of 12.
+
+    After one, two and three quarters of the depth.
+    """
+    return tuple(1 + quarter * depth // 4 for quarter in (1, 2, 3))

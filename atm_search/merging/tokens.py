@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+Count = int | Tensor
+"""Tokens per image; int64 [batch] where images differ."""
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -22,14 +25,25 @@ class Tokens:
     source: Tensor | None = None
     """Position that now holds each original token, int64 [batch, original tokens], -1 if dropped;
     None unless asked for."""
+    count: Tensor | None = None
+    """Tokens of each image, int64 [batch], where images differ: rows beyond are padding, which no
+    token attends to and no head reads. None if there is no padding."""
 
     def __len__(self) -> int:
         return self.x.shape[1]
 
+    @property
+    def per_image(self) -> Count:
+        """Tokens per image, padding not among them."""
+        return len(self) if self.count is None else self.count
+
     def sizes(self) -> Tensor:
-        """Patches behind each token, float32 [batch, tokens], ones included."""
+        """Patches behind each token, float32 [batch, tokens], ones included; 0 for padding."""
         if self.size is not None:
             return self.size
+        if self.count is not None:
+            rows = torch.arange(len(self), device=self.x.device)
+            return (rows < self.count[:, None]).float()
         return torch.ones(self.x.shape[:2], dtype=torch.float32, device=self.x.device)
 
     def with_source(self) -> "Tokens":
@@ -45,4 +59,20 @@ class Tokens:
         """
         count = self.num_prefix_tokens
         size = None if self.size is None else self.size[:, :count]
-        return replace(self, x=self.x[:, :count], size=size, source=None)
+        return replace(self, x=self.x[:, :count], size=size, source=None, count=None)
+
+
+def rows(x: Tensor, positions: Tensor) -> Tensor:
+    """x [batch, tokens, dim] at positions [batch, n] of its tokens, [batch, n, dim].
+
+    Whole rows by their flat index: a gather with the index expanded over dim takes several times
+    as long.
+    """
+    picked = x.flatten(0, 1).index_select(0, flat(positions, x.shape[1]))
+    return picked.view(*positions.shape, x.shape[2])
+
+
+def flat(positions: Tensor, count: int) -> Tensor:
+    """Positions [batch, n] among the `count` rows of every image, [batch * n]."""
+    start = torch.arange(len(positions), device=positions.device)[:, None] * count
+    return (positions + start).flatten()

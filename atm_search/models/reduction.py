@@ -5,34 +5,19 @@ registers keep working. Nothing is planted on the model, so one loaded model ser
 configurations and many threads.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
-import torch.nn.functional as F
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from atm_search.errors import ModelError
 from atm_search.merging.method import Layer, Method
-from atm_search.merging.tokens import Tokens
+from atm_search.merging.tokens import Count, Tokens
+from atm_search.models.attention import attend, probabilities, project, queries_and_keys, values
+from atm_search.models.forward_pass import BlockTokens, ForwardPass, mean_counts
 from atm_search.models.mixed import MIXED, MixedReadOut
-
-
-@dataclass(frozen=True)
-class ForwardPass:
-    """What one batch gave, and what it cost."""
-
-    logits: Tensor
-    """[batch, classes]."""
-    attention_tokens: tuple[int, ...]
-    """Tokens per image that entered each block's attention."""
-    mlp_tokens: tuple[int, ...]
-    """Tokens per image that entered each block's MLP."""
-    matching_multiply_adds: int
-    """What deciding what to merge cost, per image."""
-    sources: tuple[Tensor, ...] | None = None
-    """After each block, the token that holds each original one, int64 [batch, original tokens];
-    None unless asked for. A block that keeps prefix tokens only is left out."""
 
 
 def require_vit(model: nn.Module) -> VisionTransformer:
@@ -73,6 +58,19 @@ def reads_prefix_only(model: VisionTransformer) -> bool:
     return bool(model.global_pool == "token")
 
 
+def require_class_token(model: VisionTransformer, method: Method) -> None:
+    """Check that the model has what the method looks at.
+
+    Raises:
+        ModelError: the method asks the class token, and the model has none.
+    """
+    if method.needs_class_token and model.cls_token is None:
+        raise ModelError(
+            f"{method.name} keeps what the class token attends to, and this model has no class "
+            "token. Methods that do without: atm, tome, pitome, tofu, mctf, atc."
+        )
+
+
 def run(
     model: VisionTransformer, method: Method, images: Tensor, *, track_sources: bool = False
 ) -> ForwardPass:
@@ -83,37 +81,97 @@ def run(
         method: parameters that suit the model's depth (`method.check`).
         images: normalised, [batch, channels, height, width], of the model's dtype and device.
         track_sources: also return which token holds which patch, for pictures.
+
+    Raises:
+        ModelError: the method asks the class token, and the model has none.
     """
+    require_class_token(model, method)
     depth = len(model.blocks)
     tokens = Tokens(_embed(model, images), model.num_prefix_tokens)
     if track_sources:
         tokens = tokens.with_source()
-    attention_tokens, mlp_tokens, sources, matching = [], [], [], 0
+    blocks, padded, sources, matching = [], [], [], 0
     for number, block in enumerate(model.blocks, start=1):
-        attention_tokens.append(len(tokens))
-        bias = _size_bias(tokens) if method.prop_attn else None
-        normed = block.norm1(tokens.x)
         ends = number == depth and method.cls_only_last_block and reads_prefix_only(model)
-        if ends:
-            tokens = tokens.prefix_only()
-        branch, queries, keys = _attend(block.attn, normed, bias, wanted=len(tokens))
-        tokens = replace(tokens, x=tokens.x + block.drop_path1(block.ls1(branch)))
+        step = _spelt_out if method.needs_probabilities(number, depth) else _fused
+        taken = step(block, tokens, method, number, depth, ends)
+        tokens, layer, cost = taken.tokens, taken.layer, taken.multiply_adds
         if not ends:
-            layer = Layer(number, depth, keys, queries, block.attn.scale)
-            tokens, multiply_adds = method.reduce(tokens, layer)
-            matching += multiply_adds
-        mlp_tokens.append(len(tokens))
+            tokens, more = method.reduce(tokens, layer)
+            cost += more
+        blocks.append(BlockTokens(*taken.counts, tokens.per_image))
+        padded.append(BlockTokens(*taken.rows, len(tokens)))
         branch = block.mlp(block.norm2(tokens.x))
         tokens = replace(tokens, x=tokens.x + block.drop_path2(block.ls2(branch)))
+        if not ends:
+            tokens, more = method.after_block(tokens, layer)
+            cost += more
+        matching += cost
         if tokens.source is not None:
             sources.append(tokens.source)
     return ForwardPass(
         logits=_read_out(model, tokens),
-        attention_tokens=tuple(attention_tokens),
-        mlp_tokens=tuple(mlp_tokens),
+        attention_tokens=mean_counts([block.entering for block in blocks]),
+        mlp_tokens=mean_counts([block.mlp for block in blocks]),
         matching_multiply_adds=matching,
         sources=tuple(sources) if track_sources else None,
+        blocks=tuple(blocks),
+        padded=tuple(padded),
     )
+
+
+class _Attended(NamedTuple):
+    """Tokens after a block's attention."""
+
+    tokens: Tokens
+    layer: Layer
+    counts: tuple[Count, Count, Count]
+    """Of which queries and keys were made, values, outputs."""
+    rows: tuple[int, int, int]
+    """The same with padding."""
+    multiply_adds: int = 0
+
+
+def _fused(
+    block: Block, tokens: Tokens, method: Method, number: int, depth: int, ends: bool
+) -> _Attended:
+    """Attention by the module's own kernel; `ends` lets only prefix tokens go on."""
+    count, rows = tokens.per_image, len(tokens)
+    bias = _bias(tokens, prop_attn=method.prop_attn)
+    normed = block.norm1(tokens.x)
+    if ends:
+        tokens = tokens.prefix_only()
+    branch, queries, keys = attend(block.attn, normed, bias, wanted=len(tokens))
+    tokens = replace(tokens, x=tokens.x + block.drop_path1(block.ls1(branch)))
+    layer = Layer(number, depth, keys, queries, block.attn.scale)
+    return _Attended(tokens, layer, (count,) * 3, (rows,) * 3)
+
+
+def _spelt_out(
+    block: Block, tokens: Tokens, method: Method, number: int, depth: int, ends: bool
+) -> _Attended:
+    """Attention whose probabilities the method sees, and between which it may act."""
+    attn, given = block.attn, tokens
+    queries, keys = queries_and_keys(attn, block.norm1(tokens.x))
+    bias = _bias(tokens, prop_attn=method.prop_attn)
+    layer = Layer(
+        number,
+        depth,
+        keys,
+        queries,
+        attn.scale,
+        probabilities=probabilities(attn, queries, keys, bias),
+        values=lambda x: values(attn, block.norm1(x)),
+    )
+    tokens, gathered, of, multiply_adds = method.attend(tokens, layer)
+    counts = (given.per_image, of.per_image, tokens.per_image)
+    rows = (len(given), len(of), len(tokens))
+    if ends:
+        tokens = tokens.prefix_only()
+        gathered = gathered[:, :, : len(tokens)]
+    branch = project(attn, gathered, block.norm1(tokens.x))
+    tokens = replace(tokens, x=tokens.x + block.drop_path1(block.ls1(branch)))
+    return _Attended(tokens, layer, counts, rows, multiply_adds)
 
 
 def _embed(model: VisionTransformer, images: Tensor) -> Tensor:
@@ -122,54 +180,15 @@ def _embed(model: VisionTransformer, images: Tensor) -> Tensor:
     return x
 
 
-def _size_bias(tokens: Tokens) -> Tensor | None:
-    """Logarithm of the sizes as an attention bias, [batch, 1, 1, tokens].
+def _bias(tokens: Tokens, *, prop_attn: bool) -> Tensor | None:
+    """Logarithm of the sizes as an attention bias, [batch, 1, 1, tokens]; hides padding.
 
     A mask over keys alone costs the fused kernel 0 to 3 % on a CPU. The same bias as one more
     channel of queries and keys makes the head 72 wide and the kernel two to three times as slow.
     """
-    if tokens.size is None:
+    if tokens.count is None and (tokens.size is None or not prop_attn):
         return None
-    return tokens.size.log()[:, None, None, :].to(tokens.x.dtype)
-
-
-def _attend(
-    attn: Attention, x: Tensor, bias: Tensor | None, *, wanted: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What the first `wanted` tokens gather from all, their queries, and the keys of all.
-
-    Queries and keys are normalised, where the module does so.
-
-    Composed of the module's own parts: its forward does not give the keys away, and recomputing
-    them would cost a third of the projection.
-    """
-    batch, count, _ = x.shape
-    qkv = attn.qkv(x).reshape(batch, count, 3, attn.num_heads, attn.head_dim)
-    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [batch, heads, tokens, head_dim]
-    q, k = attn.q_norm(q[:, :, :wanted]), attn.k_norm(k)
-    out = _weigh(attn, q, k, v, bias)
-    out = attn.norm(out.transpose(1, 2).reshape(batch, wanted, attn.attn_dim))
-    if attn.gate is not None:
-        out = out * attn.gate(x[:, :wanted]).sigmoid()
-    return attn.proj_drop(attn.proj(out)), q, k
-
-
-def _weigh(attn: Attention, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """The attention itself, [batch, heads, queries, head_dim], fused or not as timm is told to.
-
-    timm's switch (TIMM_FUSED_ATTN=0) counts: in bfloat16 on an AVX-512 CPU without AMX the fused
-    kernel takes 1.4 times as long as the products spelt out, in float32 half as long.
-    """
-    if attn.fused_attn:
-        dropout = attn.attn_drop.p if attn.training else 0.0
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=bias, dropout_p=dropout, scale=attn.scale
-        )
-    scores = (q * attn.scale) @ k.transpose(-2, -1)
-    if bias is not None:
-        scores += bias
-    weighed: Tensor = attn.attn_drop(scores.softmax(dim=-1)) @ v
-    return weighed
+    return tokens.sizes().log()[:, None, None, :].to(tokens.x.dtype)
 
 
 def _read_out(model: VisionTransformer, tokens: Tokens) -> Tensor:
@@ -179,14 +198,15 @@ def _read_out(model: VisionTransformer, tokens: Tokens) -> Tensor:
     weigh a merged token as one patch.
     """
     x = model.norm(tokens.x)
+    size = tokens.size if tokens.count is None else tokens.sizes()
     logits: Tensor
     if isinstance(model, MixedReadOut) and model.global_pool == MIXED:
-        logits = model.read_out(x, tokens.size)
-    elif reads_prefix_only(model) or tokens.size is None:
+        logits = model.read_out(x, size)
+    elif reads_prefix_only(model) or size is None:
         logits = model.forward_head(x)
     else:
         first = 0 if model.pool_include_prefix else tokens.num_prefix_tokens
-        weights = tokens.size[:, first:, None]
+        weights = size[:, first:, None]
         pooled = (x[:, first:].float() * weights).sum(dim=1) / weights.sum(dim=1)
         logits = model.head(model.head_drop(model.fc_norm(pooled.to(x.dtype))))
     return logits

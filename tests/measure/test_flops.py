@@ -6,8 +6,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from atm_search.measure.flops import GIGA, CostModel
+from atm_search.merging.ablations import TopR
 from atm_search.merging.atm import Atm
+from atm_search.merging.evit import Evit
+from atm_search.merging.mctf import Mctf
+from atm_search.merging.method import Method
 from atm_search.merging.tome import Tome
+from atm_search.merging.zero_tp import ZeroTP
 from atm_search.models.recipes import RECIPES
 from atm_search.models.reduction import run
 from atm_search.models.zoo import LoadedModel
@@ -68,8 +73,21 @@ def test_tome_on_deit_tiny_costs_what_is_published(r: int, published: float) -> 
     network = timm.create_model("deit_tiny_patch16_224").eval()
     with torch.inference_mode():
         out = run(network, Tome(r=r), torch.randn(1, *IMAGE))
-    cost = CostModel.of(network, IMAGE).multiply_adds(out.attention_tokens, out.mlp_tokens)
+    cost = CostModel.of(network, IMAGE).of_pass(out)
     assert cost / GIGA == pytest.approx(published, abs=0.0006)
+
+
+# Equal-cost schedules of ATM's ablation for DeiT-S, GFLOPs by the formula.
+@pytest.mark.parametrize(
+    ("r_first", "step", "gflops"), [(11, 0, 2.986), (7, 1, 3.055), (14, -1, 3.061)]
+)
+def test_the_ablations_schedules_cost_alike(r_first: int, step: int, gflops: float) -> None:
+    narrow = timm.create_model("deit_small_patch16_224", embed_dim=32, num_heads=2).eval()
+    with torch.inference_mode():
+        out = run(narrow, TopR(r_first=r_first, step=step), torch.zeros(1, *IMAGE))
+    with torch.device("meta"):
+        cost = CostModel.of(timm.create_model("deit_small_patch16_224"), IMAGE)
+    assert cost.of_pass(out) / GIGA == pytest.approx(gflops, abs=0.0006)
 
 
 @pytest.mark.parametrize(
@@ -77,16 +95,19 @@ def test_tome_on_deit_tiny_costs_what_is_published(r: int, published: float) -> 
     [
         Tome(r=0),
         Tome(r=4),
-        # By convention the whole last block counts, even where only its class token is computed.
+        # The last block's attention is counted in full, as published, and computed for one token.
         Atm(tau0=0.6, alpha=0.05, tau_min=0.3, split_depth=3, cls_only_last_block=False),
+        Evit(keep_rate=0.6),
+        Mctf(r=8),
+        ZeroTP(keep_rate=0.8),
     ],
-    ids=["dense", "tome", "atm"],
+    ids=lambda method: method.name,
 )
-def test_cost_agrees_with_torchs_counter(tiny_model: LoadedModel, method: Tome | Atm) -> None:
+def test_cost_agrees_with_torchs_counter(tiny_model: LoadedModel, method: Method) -> None:
     network, size = tiny_model.network, tiny_model.preprocessing.input_size
     images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         out = run(network, method, images)
     counted = counter.get_total_flops() / 2 / len(images)  # it counts two per multiply-add
-    cost = CostModel.of(network, size).multiply_adds(out.attention_tokens, out.mlp_tokens)
+    cost = CostModel.of(network, size).of_pass(out)
     assert counted == pytest.approx(cost + out.matching_multiply_adds, rel=0.005)

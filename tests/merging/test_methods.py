@@ -117,7 +117,11 @@ def test_methods_are_found_by_name() -> None:
 @pytest.mark.parametrize(
     ("name", "params", "words"),
     [
-        ("tomee", {}, "No method 'tomee'. Known: atm, diffrate, evit, fixed, pitome, tofu, tome"),
+        (
+            "tomee",
+            {},
+            "No method 'tomee'. Known: atc, atm, ats, constant-threshold, diffrate, evit, mctf",
+        ),
         ("atm", POINT | {"tau": 1}, "no parameter 'tau'"),
         ("atm", {"tau0": 0.9}, "needs a value for alpha, tau_min, split_depth"),
         ("atm", POINT | {"tau0": 1.5}, "tau0=1.5"),

@@ -1,6 +1,7 @@
 """Every kind of backbone, small and with random weights: what no method may change in it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -8,13 +9,21 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from atm_search.errors import ModelError
+from atm_search.measure.flops import CostModel
+from atm_search.merging.ablations import ConstantThreshold, TopR
+from atm_search.merging.atc import Atc
 from atm_search.merging.atm import Atm
+from atm_search.merging.ats import Ats
 from atm_search.merging.diffrate import DiffRate
 from atm_search.merging.evit import Evit
+from atm_search.merging.mctf import Mctf
+from atm_search.merging.mergence import Mergence
 from atm_search.merging.method import Method
 from atm_search.merging.pitome import PiToMe
 from atm_search.merging.tofu import ToFu
 from atm_search.merging.tome import Tome
+from atm_search.merging.zero_tp import ZeroTP
 from atm_search.models.recipes import RECIPES
 from atm_search.models.reduction import reads_prefix_only, require_vit, run
 
@@ -42,6 +51,13 @@ MUCH: dict[str, Method] = {
     "diffrate": DiffRate(prune_kept=(99, 12, 11, 9), merge_kept=(99, 11, 9, 8)),
     "pitome": PiToMe(keep_rate=0.8),
     "tofu": ToFu(keep_rate=0.8),
+    "mctf": Mctf(r=3),
+    "ats": Ats(samples=12),
+    "zero-tp": ZeroTP(keep_rate=0.8, r_similar=1),
+    "mergence": Mergence(keep_rate=0.6),
+    "atc": Atc(keep_rate=0.6),
+    "constant-threshold": ConstantThreshold(threshold=0.4),
+    "top-r": TopR(r_first=3, step=-1),
 }
 NOTHING: dict[str, Method] = {
     "atm": Atm(tau0=1.0, alpha=0.0, tau_min=1.0, split_depth=2),
@@ -50,6 +66,12 @@ NOTHING: dict[str, Method] = {
     "diffrate": DiffRate(prune_kept=(99,) * 4, merge_kept=(99,) * 4, cls_only_last_block=True),
     "pitome": PiToMe(keep_rate=1.0, cls_only_last_block=True),
     "tofu": ToFu(keep_rate=1.0, cls_only_last_block=True),
+    "mctf": Mctf(r=0, cls_only_last_block=True),
+    "zero-tp": ZeroTP(keep_rate=1.0, r_similar=0, cls_only_last_block=True),
+    "mergence": Mergence(keep_rate=1.0, cls_only_last_block=True),
+    "atc": Atc(keep_rate=1.0, cls_only_last_block=True),
+    "constant-threshold": ConstantThreshold(threshold=1.0, cls_only_last_block=True),
+    "top-r": TopR(r_first=0, cls_only_last_block=True),
 }
 
 
@@ -128,3 +150,60 @@ def test_the_class_token_of_lv_vit_alone_needs_no_other_in_the_last_block() -> N
         assert run(official, MUCH["tome"], x).mlp_tokens[-1] > 1
         assert run(cls_only, NOTHING["tome"], x).mlp_tokens[-1] == 1
         assert not torch.allclose(official(x), cls_only(x))
+
+
+@pytest.mark.parametrize("method", MUCH.values(), ids=MUCH)
+def test_only_prefix_tokens_in_the_last_block_is_lossless_for_every_method(
+    network: nn.Module, method: Method
+) -> None:
+    x = images(network)
+    with torch.inference_mode():
+        kept = run(network, replace(method, cls_only_last_block=False), x)
+        only = run(network, replace(method, cls_only_last_block=True), x)
+    torch.testing.assert_close(only.logits, kept.logits, rtol=1e-4, atol=1e-5)
+    assert only.attention_tokens == kept.attention_tokens
+    if reads_prefix_only(network):
+        assert only.mlp_tokens[-1] == network.num_prefix_tokens < kept.mlp_tokens[-1]
+
+
+class Watching(Tome):
+    """Asks for the probabilities of every block, and does nothing."""
+
+    def needs_probabilities(self, number: int, depth: int) -> bool:
+        return True
+
+
+def test_attention_that_is_spelt_out_gives_the_dense_logits(network: nn.Module) -> None:
+    x = images(network)
+    with torch.inference_mode():
+        logits = run(network, Watching(r=0), x).logits
+        torch.testing.assert_close(logits, network(x), rtol=1e-5, atol=1e-5)
+
+
+def test_images_of_a_padded_batch_are_answered_as_alone(network: nn.Module) -> None:
+    x = images(network, count=4)
+    with torch.inference_mode():
+        together = run(network, MUCH["ats"], x)
+        alone = [run(network, MUCH["ats"], x[i : i + 1]) for i in range(4)]
+    torch.testing.assert_close(
+        together.logits, torch.cat([one.logits for one in alone]), rtol=1e-4, atol=1e-4
+    )
+    cost = CostModel.of(network, (3, *network.patch_embed.img_size))
+    assert cost.of_pass(together) == pytest.approx(
+        sum(cost.of_pass(one) for one in alone) / 4, abs=1
+    )
+    assert cost.of_pass(together, padded=True) >= cost.of_pass(together)
+    assert cost.of_pass(alone[0], padded=True) == cost.of_pass(alone[0])
+
+
+@pytest.mark.parametrize("name", MUCH)
+def test_methods_that_ask_the_class_token_say_so_where_there_is_none(name: str) -> None:
+    options = SMALL | {"global_pool": "avg", "class_token": False}
+    network = timm.create_model("vit_tiny_patch16_224", **options).eval()
+    method = MUCH[name]
+    with torch.inference_mode():
+        if name in ("evit", "diffrate", "ats", "mergence"):
+            with pytest.raises(ModelError, match=f"{name} keeps what the class token attends to"):
+                run(network, method, images(network))
+        else:
+            assert bool(run(network, method, images(network)).logits.isfinite().all())

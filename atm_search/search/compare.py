@@ -1,0 +1,112 @@
+"""Methods side by side: what each reaches at given cost, and what each costs without loss."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from atm_search.errors import ParameterError, StudyError
+from atm_search.search.dense import Dense
+from atm_search.search.frontier import FrontierPoint, measured_points
+from atm_search.search.study import Study
+
+SHARES = (0.9, 0.8, 0.7)
+"""Of the dense model's GFLOPs, compared at unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """The best of one method."""
+
+    method: str
+    measured: int
+    """Configurations, over all studies."""
+    at: tuple[FrontierPoint | None, ...]
+    """For each budget the most accurate configuration within it; None if there is none."""
+    lossless: FrontierPoint | None
+    """The cheapest configuration with at least the dense model's accuracy on these images."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods on one model and the same images."""
+
+    model: str
+    dense: Dense
+    budgets: tuple[float, ...]
+    """GFLOPs."""
+    contenders: tuple[Contender, ...]
+    """In the order of their studies."""
+
+    @property
+    def last_block(self) -> dict[bool, list[str]]:
+        """Methods by whether some of the listed let only prefix tokens into the last block's MLP.
+
+        That is lossless and worth about 5 %: a fair comparison has one key.
+        """
+        found: dict[bool, list[str]] = {}
+        for contender in self.contenders:
+            listed = [point for point in (*contender.at, contender.lossless) if point is not None]
+            for switch in sorted({_last_block(point) for point in listed}):
+                found.setdefault(switch, []).append(contender.method)
+        return found
+
+
+def compare(studies: Sequence[Study], *, budgets: Sequence[float] = ()) -> Comparison:
+    """The methods of some studies; of several studies with one method the points are pooled.
+
+    Every configuration measured on all images counts, whatever constraints its study had.
+
+    Args:
+        studies: one at least.
+        budgets: GFLOPs; without any, shares of the dense model's, to one decimal.
+
+    Raises:
+        StudyError: there is no study, or two are not of the same model and images.
+        ParameterError: a budget is not positive.
+    """
+    if not studies:
+        raise StudyError("There is no study to compare: start a search first.")
+    for budget in budgets:
+        if not budget > 0:
+            raise ParameterError(f"--at {budget} is no cost: give GFLOPs above 0.")
+    first = studies[0]
+    for other in studies[1:]:
+        _check_alike(first, other)
+    pooled: dict[str, list[FrontierPoint]] = {}
+    for study in studies:
+        points = measured_points(study.records(), study.dense)
+        pooled.setdefault(study.identity.method, [])
+        for point in points:
+            pooled.setdefault(point.method, []).append(point)
+    limits = tuple(budgets) or tuple(
+        dict.fromkeys(round(share * first.dense.gflops, 1) for share in SHARES)
+    )
+    contenders = tuple(_contender(name, points, limits) for name, points in pooled.items())
+    return Comparison(first.identity.model, first.dense, limits, contenders)
+
+
+def _check_alike(one: Study, other: Study) -> None:
+    for what in ("model", "weights_digest", "images", "shard_digest"):
+        ours, theirs = getattr(one.identity, what), getattr(other.identity, what)
+        if ours != theirs:
+            name = what.replace("_digest", "")
+            raise StudyError(
+                f"Studies '{one.name}' and '{other.name}' cannot be compared: their {name} differ "
+                f"({str(ours)[:30]}, {str(theirs)[:30]}). Name those that belong together with "
+                "--study."
+            )
+
+
+def _contender(method: str, points: Sequence[FrontierPoint], budgets: Sequence[float]) -> Contender:
+    at = []
+    for budget in budgets:
+        within = [point for point in points if point.measurement.gflops <= budget]
+        # Of equals the cheaper.
+        best = max(within, key=lambda p: (p.measurement.top1, -p.measurement.gflops), default=None)
+        at.append(best)
+    without_loss = [point for point in points if point.measurement.delta_top1 >= 0.0]
+    cheapest = min(without_loss, key=lambda point: point.measurement.gflops, default=None)
+    return Contender(method, len(points), tuple(at), cheapest)
+
+
+def _last_block(point: FrontierPoint) -> bool:
+    return bool(point.params.get("cls_only_last_block", False))
