@@ -134,7 +134,7 @@ def _block_cost(cost: CostModel, block: int, tokens: float) -> float:
     """Multiply-adds that depend on the tokens which a block leaves: its MLP, the next attention."""
     total = tokens * cost.mlp_weights[block]
     if block + 1 < len(cost.mlp_weights):
-        total += tokens * cost.attention_weights[block + 1]
+        total += tokens * cost.projection_weights[block + 1]
         total += 2 * tokens**2 * cost.attention_dim[block + 1]
     return total
 

@@ -41,6 +41,12 @@ class CostModel:
     num_prefix_tokens: int = 1
     """Tokens that such a head leaves out."""
 
+    @property
+    def projection_weights(self) -> tuple[int, ...]:
+        """Per block, multiply-adds per token of all of its attention but the two products."""
+        parts = (self.query_key_weights, self.value_weights, self.output_weights)
+        return tuple(map(sum, zip(*parts, strict=True)))
+
     @classmethod
     def of(cls, model: VisionTransformer, image_size: tuple[int, int, int]) -> "CostModel":
         """The cost model of a VisionTransformer for images of [channels, height, width]."""

@@ -50,8 +50,8 @@ def merge_alone(model: LoadedModel, method: Method, pixels: Tensor) -> Merged:
         forward = run(network, method, model.prepare(pixels[None]), track_sources=True)
     cost = CostModel.of(network, model.preprocessing.input_size)
     return Merged(
-        tokens=forward.mlp_tokens,
-        gflops=cost.multiply_adds(forward.attention_tokens, forward.mlp_tokens) / GIGA,
+        tokens=tuple(round(count) for count in forward.mlp_tokens),
+        gflops=cost.of_pass(forward) / GIGA,
         regions=tuple(
             regions(
                 source[0].cpu().numpy(),

@@ -18,7 +18,9 @@ from atm_search.merging.tome import Tome
 ATM = Atm(tau0=0.95, alpha=0.05, tau_min=0.6, split_depth=9)
 DEIT_T = CostModel(
     fixed=29_095_936,
-    attention_weights=(4 * 192**2,) * 12,
+    query_key_weights=(2 * 192**2,) * 12,
+    value_weights=(192**2,) * 12,
+    output_weights=(192**2,) * 12,
     attention_dim=(192,) * 12,
     mlp_weights=(8 * 192**2,) * 12,
 )
