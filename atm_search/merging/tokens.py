@@ -74,5 +74,5 @@ def rows(x: Tensor, positions: Tensor) -> Tensor:
 
 def flat(positions: Tensor, count: int) -> Tensor:
     """Positions [batch, n] among the `count` rows of every image, [batch * n]."""
-    start = torch.arange(len(positions), device=positions.device)[:, None] * count
+    start = torch.arange(positions.shape[0], device=positions.device)[:, None] * count
     return (positions + start).flatten()

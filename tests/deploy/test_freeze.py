@@ -73,7 +73,7 @@ def test_the_cost_of_a_schedule_is_within_one_token_of_the_last_merging_block(
     if before - (before - 1) // 2 < last < before:  # else it could not be chosen freely
         one_token = 12 * 192**2 + 4 * 192 * last
         assert abs(cost(counts) - cost(means[:-1])) <= 0.51 * one_token
-    assert all(abs(count - mean) < 3 for count, mean in zip(counts, means, strict=False))
+    assert all(abs(count - mean) < 6 for count, mean in zip(counts, means, strict=False))
 
 
 def test_only_what_takes_its_counts_from_the_batch_is_frozen(

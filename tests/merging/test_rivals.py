@@ -14,6 +14,7 @@ from atm_search.merging.atm import Atm
 from atm_search.merging.ats import Ats
 from atm_search.merging.diffrate import DiffRate
 from atm_search.merging.evit import Evit
+from atm_search.merging.fixed import Fixed
 from atm_search.merging.mctf import Mctf
 from atm_search.merging.mergence import Mergence
 from atm_search.merging.method import Layer, Method, Reduced
@@ -30,6 +31,7 @@ DEPTH, COUNT, DIM = 12, 23, 8
 METHODS: dict[str, Method] = {
     "atm": Atm(tau0=0.3, alpha=0.0, tau_min=0.3, split_depth=6),
     "tome": Tome(r=5),
+    "fixed": Fixed(r=(5,) * DEPTH, split_depth=6),
     "evit": Evit(keep_rate=0.7),
     "evit_without_fusion": Evit(keep_rate=0.7, fuse=False),
     "diffrate": DiffRate(prune_kept=(19,) * DEPTH, merge_kept=(15,) * DEPTH),
