@@ -45,7 +45,7 @@ def frontier(
     found = load(open_store(options.storage_address(storage), create=False), study)
     records = found.records()
     if output is not None:
-        points = best(records, found.dense)
+        points = best(records, found.dense, found.objectives)
         write_figure(frontier_figure(found.name, found.dense, records, points), output)
     if as_json:
         summary = frontier_summary(found, records, with_dominated=with_dominated)

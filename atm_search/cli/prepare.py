@@ -32,6 +32,7 @@ def prepare(
     skip_corrupt: bool,
     batch_size: int | None,
     dtype: str,
+    need_labels: bool = True,
 ) -> Evaluator:
     """An evaluator with its images read, saying on the console what it works with.
 
@@ -48,7 +49,13 @@ def prepare(
     batch_size = BATCH_SIZE if batch_size is None else batch_size
     with progress(console, "Reading images") as step:
         shard = open_shard(
-            model, data=data, images=images, skip_corrupt=skip_corrupt, progress=step, cache=cache
+            model,
+            data=data,
+            images=images,
+            skip_corrupt=skip_corrupt,
+            progress=step,
+            cache=cache,
+            need_labels=need_labels,
         )
     reason = None
     if dtype == AUTO:
@@ -66,6 +73,8 @@ def prepare(
     )
     if reason is not None:
         console.print(f"Dtype    {reason}", soft_wrap=True)
+    if shard.labels is None:
+        console.print(f"Labels   none: {shard.why_unlabelled}", markup=False, soft_wrap=True)
     if shard.skipped:
         console.print(f"Skipped  {len(shard.skipped):,} corrupt images, first {shard.skipped[0]}")
     return evaluator
