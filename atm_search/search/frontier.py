@@ -70,7 +70,10 @@ def hypervolume(
 def hypervolume_history(
     records: Iterable[TrialRecord], dense: Dense, objectives: Objectives | None = None
 ) -> list[float]:
-    """Hypervolume of the frontier after every finished trial, by number; it never falls."""
+    """Hypervolume of the frontier after every finished trial, by number.
+
+    It never falls, unless another score chooses the frontier.
+    """
     of = objectives or usual(dense)
     history: list[float] = []
     best: list[FrontierPoint] = []
@@ -102,8 +105,7 @@ def _point(record: TrialRecord, dense: Dense) -> FrontierPoint | None:
 
 
 def _front(points: Sequence[FrontierPoint], of: Objectives) -> list[int]:
-    values = [of.point(point.measurement) for point in points]
-    return [int(index) for index in pareto.front(values, maximize=of.maximize)]
+    return of.front([point.measurement for point in points])
 
 
 def _by_gflops(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:

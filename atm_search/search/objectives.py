@@ -1,9 +1,10 @@
 """What a search optimises beside GFLOPs, and what its frontier is of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from atm_search import pareto
 from atm_search.errors import ParameterError
 from atm_search.measure.measurement import Measurement
 from atm_search.search.dense import Dense
@@ -30,9 +31,9 @@ class Objectives:
     """
 
     searched: str = "top1"
-    """Score that the sampler is told and that races judge by."""
+    """Score that the sampler is told, that races judge by and that chooses the frontier."""
     reported: str = "top1"
-    """Score of the frontier and its hypervolume."""
+    """Score that the frontier's hypervolume is of; top1 needs labels."""
 
     def __post_init__(self) -> None:
         if (self.searched, self.reported) not in NAMES:
@@ -72,13 +73,22 @@ class Objectives:
 
     @property
     def maximize(self) -> tuple[bool, bool]:
-        """Directions of a point of the frontier."""
+        """Directions of such a point."""
         return DIRECTIONS[self.reported] == "maximize", False
 
     def point(self, measurement: Measurement) -> tuple[float, float]:
-        """(score, gflops) as the frontier compares them."""
-        score = measurement.kl if self.reported == "kl" else measurement.top1
-        return score, measurement.gflops
+        """(score, gflops) as hypervolume takes them."""
+        return float(getattr(measurement, self.reported)), measurement.gflops
+
+    def front(self, measurements: Sequence[Measurement]) -> list[int]:
+        """Indices of the measurements on the frontier, in their order; of equal ones the first.
+
+        The score that is searched by chooses, also where another is reported: the best top-1 of
+        all that was measured would mostly be the luckiest (benchmarks/RESULTS.md, fidelity).
+        """
+        values = [(getattr(measured, self.searched), measured.gflops) for measured in measurements]
+        maximize = DIRECTIONS[self.searched] == "maximize", False
+        return [int(index) for index in pareto.front(values, maximize=maximize)]
 
     def told(self, measurement: Measurement, dense: Dense) -> tuple[float, float]:
         """What the sampler is told: the score, of a partial measurement as an estimate, and GFLOPs.
@@ -111,7 +121,7 @@ NAMES = {
 WORDS = {
     "top1,gflops": "top-1 and GFLOPs",
     "kl,gflops": "KL divergence from the dense model and GFLOPs; needs no labels",
-    "guided": "guided: searches by KL divergence from the dense model and GFLOPs, reports top-1",
+    "guided": "KL divergence from the dense model and GFLOPs (guided); top-1 is reported beside it",
 }
 
 TOP1, KL, GUIDED = Objectives(), Objectives("kl", "kl"), Objectives("kl", "top1")
