@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 from samplers import Table
 
 from atm_search.measure.measurement import Measurement
+from atm_search.search.fidelity import spearman
 from atm_search.search.frontier import frontier
 from atm_search.search.objectives import GUIDED, TOP1, Objectives
 from atm_search.search.samplers import make_sampler
@@ -93,20 +94,6 @@ class Recorded:
             kl=float(kl.mean()),
             kl_se=float(kl.std() / len(images) ** 0.5),
         )
-
-
-def spearman(a: Values, b: Values) -> float:
-    """Rank correlation, ties sharing their mean rank."""
-    ranks = [_ranks(values) for values in (a, b)]
-    if min(rank.std() for rank in ranks) == 0.0:
-        return 0.0
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def _ranks(values: Values) -> Values:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return ((ends - counts + ends - 1) / 2.0)[inverse]
 
 
 def in_bands(a: Values, b: Values, gflops: Values) -> float:

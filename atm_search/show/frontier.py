@@ -6,6 +6,8 @@ from typing import Any
 from rich.table import Table
 
 from atm_search.measure.measurement import Measurement
+from atm_search.search.dense import Dense
+from atm_search.search.fidelity import Relation, relation
 from atm_search.search.frontier import (
     FrontierPoint,
     frontier,
@@ -72,6 +74,7 @@ def frontier_summary(
     goals = study.objectives
     best = frontier(records, dense, goals)
     score, gflops = reference_point(dense, goals)
+    found = _relation(records, dense)
     summary = {
         "study": study.name,
         "objectives": str(goals),
@@ -86,6 +89,7 @@ def frontier_summary(
         "hypervolume": hypervolume(best, dense, goals),
         "reference_point": {goals.reported: score, "gflops": gflops},
         "hypervolume_history": hypervolume_history(records, dense, goals),
+        "kl_to_top1": None if found is None else found.to_dict(),
         "frontier": [_values(point) for point in best],
     }
     if with_dominated:
@@ -150,6 +154,9 @@ def _caption(
             "Change of top-1 against the dense model on the same images, in percentage points, "
             "with its 95 % interval (paired)."
         )
+    found = _relation(records, study.dense)
+    if found is not None and goals.searched == "kl":
+        lines.append(found.in_words())
     lines.append(_hypervolume(study, best))
     counts = tally(records)
     lines.append(
@@ -162,6 +169,10 @@ def _caption(
     if limits.max_gflops is not None:
         lines.append(f"The frontier costs at most {limits.max_gflops:g} GFLOPs.")
     return " ".join(lines)
+
+
+def _relation(records: Sequence[TrialRecord], dense: Dense) -> Relation | None:
+    return relation(point.measurement for point in measured_points(records, dense))
 
 
 def _hypervolume(study: Study, best: Sequence[FrontierPoint]) -> str:
