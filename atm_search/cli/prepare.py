@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from atm_search.data.cache import Cache, cache_directory
-from atm_search.measure.evaluator import Answers, Evaluator
+from atm_search.measure.evaluator import Answers, Evaluator, check_varied
 from atm_search.measure.precision import AUTO, automatic
 from atm_search.measure.setup import BATCH_SIZE, open_shard
 from atm_search.models.cpu import keep_freed_memory
@@ -81,9 +81,15 @@ def prepare(
 
 
 def measure_dense(console: Console, evaluator: Evaluator) -> Answers:
-    """The dense model's answers, with progress if they are not there yet."""
+    """The dense model's answers, with progress if they are not there yet.
+
+    Raises:
+        MeasurementError: they cannot be compared with.
+    """
     with progress(console, "Measuring the dense model") as step:
-        return evaluator.dense(step)
+        answers = evaluator.dense(step)
+    check_varied(answers)
+    return answers
 
 
 def measured_on(evaluator: Evaluator) -> dict[str, Any]:

@@ -104,8 +104,7 @@ class Evaluator:
         """The untouched model's answers, which every measurement is paired with; computed once.
 
         Raises:
-            MeasurementError: its outputs are not finite, or the same for all images, or a batch
-                does not fit in memory.
+            MeasurementError: its outputs are not finite, or a batch does not fit in memory.
         """
 
         def answer() -> dict[str, Tensor]:
@@ -113,7 +112,7 @@ class Evaluator:
             return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
         if self._dense is None:
-            dense = Answers(
+            self._dense = Answers(
                 **dense_reference(
                     answer,
                     model=self.model,
@@ -122,8 +121,6 @@ class Evaluator:
                     cache=self._cache,
                 )
             )
-            _check_varied(dense.log_probs)
-            self._dense = dense
         return self._dense
 
     def measure(
@@ -285,12 +282,13 @@ class _Total:
         )
 
 
-def _check_varied(log_probs: Tensor) -> None:
-    """Refuse answers [images, classes] that are the same for every image: nothing to compare.
+def check_varied(answers: Answers) -> None:
+    """Refuse a dense model that says the same of every image: there is nothing to search.
 
     Raises:
         MeasurementError: they are.
     """
+    log_probs = answers.log_probs
     if len(log_probs) > 1 and bool((log_probs - log_probs[:1]).abs().max() < CONSTANT):
         raise MeasurementError(
             f"The dense model gives the same output for all of {len(log_probs):,} images: its "

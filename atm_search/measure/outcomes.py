@@ -80,7 +80,9 @@ class Outcomes:
                 raise ValueError("it is cut off")
             packed, kl = np.frombuffer(content[8:bits], np.uint8), bits + KL.itemsize * images
             return cls(
-                np.unpackbits(packed, count=images).astype(bool) if bits > 8 else None,
+                np.unpackbits(packed, count=images).astype(bool)
+                if bits > 8 or not images
+                else None,
                 np.frombuffer(content[bits:kl], KL),
                 np.frombuffer(content[kl:], GFLOPS),
             )

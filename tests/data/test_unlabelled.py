@@ -10,7 +10,7 @@ from PIL import Image
 from atm_search.data.folder import read_folder
 from atm_search.data.shard import Shard, shard_digest
 from atm_search.errors import DataError, MeasurementError
-from atm_search.measure.evaluator import Evaluator, _check_varied
+from atm_search.measure.evaluator import Answers, Evaluator, check_varied
 from atm_search.measure.outcomes import Outcomes
 from atm_search.measure.racing import Race, RaceRules, Rival
 from atm_search.merging.tome import Tome
@@ -86,6 +86,6 @@ def test_races_without_labels_are_on_kl() -> None:
 
 
 def test_a_dense_model_that_answers_everything_alike_is_refused() -> None:
-    _check_varied(torch.tensor([[-1.0, -2.0], [-2.0, -1.0]]))
+    check_varied(Answers(torch.tensor([[-1.0, -2.0], [-2.0, -1.0]])))
     with pytest.raises(MeasurementError, match="same output for all of 3 images"):
-        _check_varied(torch.zeros(3, 5))
+        check_varied(Answers(torch.zeros(3, 5)))
