@@ -288,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("table", type=Path)
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=20, help="of the searches; 0 runs none")
-    parser.add_argument("--sampler", default="tpe", help="of the searches")
+    parser.add_argument("--sampler", default="random", help="one that repeats itself takes long")
     parser.add_argument("--json", type=Path, required=True)
     return parser
 

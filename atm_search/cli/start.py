@@ -63,7 +63,10 @@ NoRacing = Annotated[
 ]
 RaceOn = Annotated[
     str | None,
-    typer.Option("--race-on", help="Stop a trial that is dominated in top1 or kl, or off. Default: as searched."),
+    typer.Option(
+        "--race-on",
+        help="Stop a trial that is dominated in top1 or kl, or off. Default: as searched.",
+    ),
 ]
 Delta = Annotated[
     float | None,
