@@ -45,14 +45,14 @@ def main() -> None:
         "images": len(shard),
         "batch_size": options.batch_size,
         "dtype": model.dtype_name,
-        "dense_top1_hits": int(evaluator.dense().top1_hit.sum()),
+        "dense_top1_hits": int(evaluator.dense().hits().sum()),
         "dense_gflops": round(evaluator.dense_gflops, DIGITS),
         "method": "atm",
         "fixed_params": method.defaults() | {"prop_attn": model.prop_attn},
         "space": space.to_list(),
     }
     if options.outcomes:
-        hits = evaluator.dense().top1_hit.cpu()
+        hits = evaluator.dense().hits().cpu()
         dense = Outcomes.of(hits, [0.0] * len(hits), [evaluator.dense_gflops])
         about["dense_outcomes"] = dense.to_text()
     names = [item.name for item in space.ranges]

@@ -14,10 +14,12 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.trial import TrialState
 
 from atm_search.measure.measurement import Measurement
@@ -33,6 +35,9 @@ from atm_search.search.store import open_store
 from atm_search.search.study import create_or_resume
 from atm_search.search.trials import Environment, TrialRecord
 from atm_search.search.worker import run
+
+AGREEMENTS = "agreements"
+"""Column that says, image by image, where the class is the dense model's: 0 and 1, in hex."""
 
 OUTCOMES = "outcomes"
 """Column with `Outcomes.to_text`, if `record.py --outcomes` wrote the table."""
@@ -51,6 +56,8 @@ class Table:
     outcomes: dict[Key, Outcomes]
     """Image by image; empty if that was not recorded."""
     dense_outcomes: Outcomes | None = None
+    agreements: dict[Key, NDArray[np.bool_]] = field(default_factory=dict)
+    """Image by image; empty if that was not recorded."""
 
     @classmethod
     def read(cls, path: Path, *, whole: bool = True) -> "Table":
@@ -73,6 +80,7 @@ class Table:
         )
         dense = Dense(about["images"], about["dense_top1_hits"], 0, about["dense_gflops"])
         texts = [row.pop(OUTCOMES, None) for row in rows]
+        agreed = [row.pop(AGREEMENTS, None) for row in rows]
         numbers = [{name: float(value) for name, value in row.items()} for row in rows]
         keys = [space.key(row) for row in numbers]
         seen = zip(keys, texts, strict=True)
@@ -82,6 +90,13 @@ class Table:
             {key: _measurement(row, dense) for key, row in zip(keys, numbers, strict=True)},
             {key: Outcomes.from_text(text) for key, text in seen if text is not None},
             Outcomes.from_text(about["dense_outcomes"]) if "dense_outcomes" in about else None,
+            {
+                key: np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))[
+                    : dense.images
+                ].astype(bool)
+                for key, text in zip(keys, agreed, strict=True)
+                if text is not None
+            },
         )
 
     def measure(self, method: Method, race: Race) -> Measurement:

@@ -150,7 +150,12 @@ def _images(model: LoadedModel, data: Path | None) -> Check:
         folders, files = list_images(data.resolve())
         sample = _sample(model, data.resolve(), min(SAMPLE, len(files)))
         found = f"{len(files):,} in {len(folders):,} classes"
-    right = int(Evaluator(model, sample, batch_size=len(sample)).dense().top1_hit.sum())
+    hits = Evaluator(model, sample, batch_size=len(sample)).dense().top1_hit
+    if hits is None:
+        return Check(
+            "images", WARNING, f"{found}; without labels", "Search by --objectives kl,gflops."
+        )
+    right = int(hits.sum())
     check = Check("images", OK, f"{found}; {right} of the first {len(sample)} are classified right")
     if right == 0:
         todo = "Are the folders the model's classes, and the weights trained? See the README."

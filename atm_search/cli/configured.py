@@ -64,4 +64,5 @@ class Place:
             skip_corrupt=self.skip_corrupt,
             batch_size=configuration.protocol.batch_size,
             dtype=dtype,
+            need_labels=configuration.measurement.has_labels,
         )

@@ -64,7 +64,8 @@ def confirm(
 
     console = log_console()
     found = load(open_store(options.storage_address(storage), create=False), study)
-    if not frontier(found.records(), found.dense):
+    found.require_labels("a confirmation")
+    if not frontier(found.records(), found.dense, found.objectives):
         raise StudyError(f"Study '{found.name}' has no frontier to confirm yet: search first.")
     searched = study_evaluator(
         console, found, checkpoint=checkpoint, data=None, device=device, advice=ADVICE

@@ -60,9 +60,10 @@ def export(
     records = {record.number: record for record in found.records()}
     chosen = picked(
         _of_first(rule, records),
-        frontier(records.values(), found.dense),
+        frontier(records.values(), found.dense, found.objectives),
         measured=measured_points(records.values(), found.dense),
         tolerance=TOLERANCE if tolerance is None else tolerance,
+        score="KL" if found.objectives.reported == "kl" else "top-1",
     )
     for choice in chosen:
         configuration = _configuration(found, records[choice.point.number], choice)
@@ -119,5 +120,5 @@ def _configuration(study: "Study", record: "TrialRecord", choice: "Pick") -> "Co
         ),
         measurement=choice.point.measurement,
         versions=dict(record.environment.versions),
-        study=StudySection(name=study.name, trial=record.number),
+        study=StudySection(name=study.name, trial=record.number, objectives=str(study.objectives)),
     )

@@ -58,6 +58,7 @@ def study_evaluator(
         skip_corrupt=hints.get("skip_corrupt", False),
         batch_size=identity.protocol["batch_size"],
         dtype=identity.protocol["dtype"],
+        need_labels=identity.objectives.needs_labels,
     )
     differences = identity.differences(replace(identity, **measured_on(evaluator)))
     if differences:

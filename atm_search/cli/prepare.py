@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from atm_search.data.cache import Cache, cache_directory
-from atm_search.measure.evaluator import Answers, Evaluator
+from atm_search.measure.evaluator import Answers, Evaluator, check_varied
 from atm_search.measure.precision import AUTO, automatic
 from atm_search.measure.setup import BATCH_SIZE, open_shard
 from atm_search.models.cpu import keep_freed_memory
@@ -32,6 +32,7 @@ def prepare(
     skip_corrupt: bool,
     batch_size: int | None,
     dtype: str,
+    need_labels: bool = True,
 ) -> Evaluator:
     """An evaluator with its images read, saying on the console what it works with.
 
@@ -48,7 +49,13 @@ def prepare(
     batch_size = BATCH_SIZE if batch_size is None else batch_size
     with progress(console, "Reading images") as step:
         shard = open_shard(
-            model, data=data, images=images, skip_corrupt=skip_corrupt, progress=step, cache=cache
+            model,
+            data=data,
+            images=images,
+            skip_corrupt=skip_corrupt,
+            progress=step,
+            cache=cache,
+            need_labels=need_labels,
         )
     reason = None
     if dtype == AUTO:
@@ -66,15 +73,23 @@ def prepare(
     )
     if reason is not None:
         console.print(f"Dtype    {reason}", soft_wrap=True)
+    if shard.labels is None:
+        console.print(f"Labels   none: {shard.why_unlabelled}", markup=False, soft_wrap=True)
     if shard.skipped:
         console.print(f"Skipped  {len(shard.skipped):,} corrupt images, first {shard.skipped[0]}")
     return evaluator
 
 
 def measure_dense(console: Console, evaluator: Evaluator) -> Answers:
-    """The dense model's answers, with progress if they are not there yet."""
+    """The dense model's answers, with progress if they are not there yet.
+
+    Raises:
+        MeasurementError: they cannot be compared with.
+    """
     with progress(console, "Measuring the dense model") as step:
-        return evaluator.dense(step)
+        answers = evaluator.dense(step)
+    check_varied(answers)
+    return answers
 
 
 def measured_on(evaluator: Evaluator) -> dict[str, Any]:

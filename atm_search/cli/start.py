@@ -11,10 +11,12 @@ from atm_search.errors import StoreError, StudyError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
 
     from atm_search.measure.evaluator import Evaluator
     from atm_search.models.zoo import LoadedModel
     from atm_search.search.identity import Identity
+    from atm_search.search.objectives import Objectives
     from atm_search.search.space import Space
     from atm_search.search.start_points import StartPoints
     from atm_search.search.study import Study
@@ -48,12 +50,23 @@ MaxGflops = Annotated[
     float | None,
     typer.Option("--max-gflops", help="Look for configurations that cost no more GFLOPs."),
 ]
+Goals = Annotated[
+    str | None,
+    typer.Option(
+        "--objectives",
+        help="top1,gflops (default); kl,gflops: no labels needed; or guided: search by KL, "
+        "report top-1.",
+    ),
+]
 NoRacing = Annotated[
     bool, typer.Option("--no-racing", help="Measure every configuration on all images.")
 ]
 RaceOn = Annotated[
     str | None,
-    typer.Option("--race-on", help="Stop a trial that is dominated in top1 (default), kl, or off."),
+    typer.Option(
+        "--race-on",
+        help="Stop a trial that is dominated in top1 or kl, or off. Default: as searched.",
+    ),
 ]
 Delta = Annotated[
     float | None,
@@ -87,6 +100,7 @@ def start(
     images: options.Images = None,
     batch_size: options.BatchSize = None,
     method: options.Method = None,
+    objectives: Goals = None,
     sampler: Sampler = None,
     step: Step = None,
     seed: Seed = None,
@@ -125,6 +139,7 @@ def start(
         checkpoint=checkpoint,
         data=data,
         method=method,
+        objectives=objectives,
         trials=trials,
         sampler=sampler,
         step=step,
@@ -139,7 +154,8 @@ def start(
     points = wanted.start_points() if enqueue is None else _points(enqueue)
     racing = race_changes(no_racing=no_racing, race_on=race_on, delta=delta, margin=margin)
     console = log_console()
-    evaluator = _evaluator(console, wanted, address, device=device, skip_corrupt=skip_corrupt)
+    wanted = _as_begun(wanted, address)
+    evaluator = _evaluator(console, wanted, device=device, skip_corrupt=skip_corrupt)
     begun = _begin(
         console, evaluator, wanted, points, address, racing=racing, skip_corrupt=skip_corrupt
     )
@@ -153,12 +169,15 @@ def start(
 def _wanted(file: Path | None, **given: Any) -> "StudyFile":
     """What the file and the command line ask for; what can be refused before work begins, is."""
     from atm_search.merging.registry import method_class
+    from atm_search.search.objectives import Objectives
     from atm_search.search.samplers import resolve
     from atm_search.search.study_file import StudyFile
 
     wanted = (StudyFile() if file is None else StudyFile.read(file)).over(**given)
     resolve(wanted.sampler or "auto", 1 if wanted.trials is None else wanted.trials)
     wanted.limits()
+    if wanted.objectives is not None:
+        Objectives.parse(wanted.objectives)
     method_class(wanted.method or METHOD)
     return wanted
 
@@ -183,7 +202,6 @@ def _path(text: str | None) -> Path | None:
 def _evaluator(
     console: "Console",
     wanted: "StudyFile",
-    address: str,
     *,
     device: str,
     skip_corrupt: bool,
@@ -194,8 +212,6 @@ def _evaluator(
     from atm_search.models.zoo import DEMO, load_model
 
     dtype = wanted.protocol.dtype or AUTO
-    if dtype == AUTO:
-        dtype = _dtype_of_study(address, _name(wanted)) or AUTO
     loaded = load_model(
         wanted.model or DEMO,
         checkpoint=_path(wanted.checkpoint),
@@ -212,11 +228,30 @@ def _evaluator(
         skip_corrupt=skip_corrupt,
         batch_size=wanted.protocol.batch_size,
         dtype=dtype,
+        need_labels=_objectives(wanted).needs_labels,
     )
 
 
-def _dtype_of_study(address: str, name: str) -> str | None:
-    """The dtype of a study that is there already; it was chosen once and for all.
+def _objectives(wanted: "StudyFile") -> "Objectives":
+    from atm_search.search.objectives import TOP1, Objectives
+
+    return TOP1 if wanted.objectives is None else Objectives.parse(wanted.objectives)
+
+
+def _as_begun(wanted: "StudyFile", address: str) -> "StudyFile":
+    """With what a study that is there already has chosen, once and for all, where nobody asks."""
+    from atm_search.measure.precision import AUTO
+
+    begun = _identity_of_study(address, _name(wanted))
+    if begun is None:
+        return wanted
+    if (wanted.protocol.dtype or AUTO) == AUTO:
+        wanted = wanted.over(dtype=begun.protocol["dtype"])
+    return wanted.over(objectives=wanted.objectives or str(begun.objectives))
+
+
+def _identity_of_study(address: str, name: str) -> "Identity | None":
+    """What a study that is there already fixes.
 
     None also if the store refuses: that is said when the study is begun.
     """
@@ -226,7 +261,7 @@ def _dtype_of_study(address: str, name: str) -> str | None:
     try:
         store = open_store(address, create=False)
         try:
-            return load(store, name).identity.protocol["dtype"] if name in names(store) else None
+            return load(store, name).identity if name in names(store) else None
         finally:
             store.engine.dispose()
     except (StoreError, StudyError):
@@ -250,14 +285,15 @@ def _begin(
     from atm_search.search.start_points import queue
     from atm_search.search.store import open_store
     from atm_search.search.study import create_or_resume
+    from atm_search.show.tables import dense_text
     from atm_search.show.trials import racing_text
 
     def dense() -> Dense:
         answers = measure_dense(console, evaluator)
         return Dense(
             images=len(evaluator.shard),
-            top1_hits=int(answers.top1_hit.sum()),
-            top5_hits=int(answers.top5_hit.sum()),
+            top1_hits=_count(answers.top1_hit),
+            top5_hits=_count(answers.top5_hit),
             gflops=evaluator.dense_gflops,
         )
 
@@ -284,7 +320,8 @@ def _begin(
     console.print(
         f"Study    {begun.name}, {begun.plan.budget} trials, sampler "
         f"{resolve(begun.plan.sampler, begun.plan.budget)}, seed {begun.plan.seed}\n"
-        f"Dense    top-1 {begun.dense.top1:.2f} %, {begun.dense.gflops:.4f} GFLOPs\n"
+        f"Optimise {begun.objectives.in_words()}\n"
+        f"Dense    {dense_text(begun.dense)}\n"
         f"Racing   {racing_text(begun.plan.racing)}"
     )
     if queued := queue(begun, first):
@@ -383,7 +420,12 @@ def _identity(evaluator: "Evaluator", wanted: "StudyFile") -> "Identity":
         | {"prop_attn": evaluator.model.prop_attn and searched.prop_attn},
         space=_space(evaluator.model, wanted),
         constraints=wanted.limits(),
+        objectives=_objectives(wanted),
     )
+
+
+def _count(hits: "Tensor | None") -> int | None:
+    return None if hits is None else int(hits.sum())
 
 
 def _space(model: "LoadedModel", wanted: "StudyFile") -> "Space":

@@ -1,4 +1,4 @@
-"""A folder of images, one folder per class, read into a shard."""
+"""A folder of images, one folder per class or without any, read into a shard."""
 
 import hashlib
 import json
@@ -21,13 +21,15 @@ from atm_search.data.decoding import (
     unreadable,
 )
 from atm_search.data.labels import class_indices
-from atm_search.data.layout import canonical_order, class_of, list_images
+from atm_search.data.layout import canonical_order, check_layout, class_of, list_images
 from atm_search.data.pictures import Decode, Pictures
 from atm_search.data.shard import Shard, shard_digest
 from atm_search.errors import DataError
 
 KIND = "images"
 """Folder of the cache for decoded images."""
+
+HINT = "Without labels a search can follow the dense model: --objectives kl,gflops."
 
 FORMAT = 1
 """Raised with every change of what is kept there, or of how files become pixels."""
@@ -45,6 +47,7 @@ def read_folder(
     progress: Progress | None = None,
     cache: Cache | None = None,
     transform_name: str = "",
+    need_labels: bool = True,
 ) -> Shard:
     """Shard of a folder in ImageFolder layout, `root/class/.../image.jpg`.
 
@@ -64,13 +67,15 @@ def read_folder(
         progress: called in this thread with files done and files in all.
         cache: where to keep the decoded images; if it cannot, or is None, memory does.
         transform_name: says of `transform` what the cache has to tell apart.
+        need_labels: refuse a folder that does not say which image is of which class; else its
+            shard has no labels, and says why.
 
     Raises:
         DataError: no such folder, another layout, fewer images than asked for, files that
             cannot be read or decoded, labels that do not fit the model.
     """
     folders, files = list_images(root)
-    indices = class_indices(folders, num_classes=num_classes)
+    indices, why_unlabelled = _indices(root, folders, files, num_classes, need_labels)
     files = _part(canonical_order(files, seed=seed), images=images, skip=skip, root=root)
     reading = partial(_read_sound, root, files, transform, progress, skip_corrupt)
     kept = None
@@ -79,17 +84,31 @@ def read_folder(
         kept = _keep(cache, name, len(files), reading)
     found = pictures.in_memory(len(files), reading) if kept is None else kept
     names = found.decoded.names
-    labels = [indices[class_of(name)] for name in names]
+    labels = None if indices is None else [indices[class_of(name)] for name in names]
     return Shard(
         images=found.pixels,
-        labels=torch.tensor(labels),
+        labels=None if labels is None else torch.tensor(labels),
         names=names,
         digest=shard_digest(found.decoded.contents, labels),
         source=str(root),
         skipped=tuple(found.decoded.corrupt),
+        why_unlabelled=why_unlabelled,
         check=found.check,
         contents=found.decoded.contents,
     )
+
+
+def _indices(
+    root: Path, folders: Sequence[str], files: Sequence[str], num_classes: int, needed: bool
+) -> tuple[dict[str, int] | None, str]:
+    """Class index of every class folder; None, and why, if they have none and need not."""
+    try:
+        check_layout(root, folders, files)
+        return class_indices(folders, num_classes=num_classes), ""
+    except DataError as error:
+        if needed:
+            raise DataError(f"{error} {HINT}") from error
+        return None, str(error)
 
 
 def _keep(

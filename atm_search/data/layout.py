@@ -21,7 +21,7 @@ def list_images(root: Path) -> tuple[list[str], list[str]]:
     and folders below a class folder belong to the class, as in torchvision.
 
     Raises:
-        DataError: no such folder, none that can be read, or another layout.
+        DataError: no such folder, none that can be read, or no image in it.
     """
     try:
         if not root.is_dir():
@@ -33,7 +33,11 @@ def list_images(root: Path) -> tuple[list[str], list[str]]:
         files = sorted(_walk(root))
     except OSError as error:
         raise DataError(f"{root} cannot be read: {error}. Check its permissions.") from error
-    _check_layout(root, folders, files)
+    if not files:
+        raise DataError(
+            f"No images in {root} ({len(folders):,} class folders; looked for "
+            f"{' '.join(EXTENSIONS)}). Give a folder with a subfolder of images per class."
+        )
     return folders, files
 
 
@@ -81,17 +85,17 @@ def _walk(root: Path) -> Iterator[str]:
                 yield (below / file).as_posix()
 
 
-def _check_layout(root: Path, folders: Sequence[str], files: Sequence[str]) -> None:
+def check_layout(root: Path, folders: Sequence[str], files: Sequence[str]) -> None:
+    """Refuse a folder whose subfolders are not the classes.
+
+    Raises:
+        DataError: there are images beside the class folders, or it lies above them.
+    """
     loose = [file for file in files if "/" not in file]
     if loose:
         raise DataError(
             f"{len(loose):,} images such as '{loose[0]}' lie directly in {root}, so their class is "
             "unknown. ImageFolder layout is needed: move them to a folder per class."
-        )
-    if not files:
-        raise DataError(
-            f"No images in {root} ({len(folders):,} class folders; looked for "
-            f"{' '.join(EXTENSIONS)}). Give a folder with a subfolder of images per class."
         )
     inner = _inner_root(folders, files)
     if inner is not None:

@@ -79,9 +79,15 @@ class Configuration(Section):
         measured = self.measurement
         low, high = measured.delta_ci95
         saved = 100.0 * (1.0 - measured.gflops / measured.dense_gflops)
+        cost = f"{self.model.name} with {self.method.name}: {measured.gflops:.3f} GFLOPs"
+        if not measured.has_labels:
+            return (
+                f"{cost} (-{saved:.1f} %), KL {measured.kl:.4f} nats from the dense model, whose "
+                f"class it gives for {measured.agreement:.2f} % of {measured.images:,} unlabelled "
+                "images"
+            )
         return (
-            f"{self.model.name} with {self.method.name}: {measured.gflops:.3f} GFLOPs "
-            f"(-{saved:.1f} %), top-1 {measured.top1:.2f} % of {measured.images:,} images, "
+            f"{cost} (-{saved:.1f} %), top-1 {measured.top1:.2f} % of {measured.images:,} images, "
             f"{measured.delta_top1:+.2f} points against the dense model "
             f"(95 % interval {low:+.2f} to {high:+.2f})"
         )
@@ -89,7 +95,8 @@ class Configuration(Section):
     def with_derived(self) -> "Configuration":
         """The same with everything that follows from the rest: thresholds and summaries."""
         method = self.method.model_copy(update={"thresholds": self._thresholds()})
-        summary = SummarySection.of(self.measurement)
+        labelled = self.measurement.has_labels
+        summary = SummarySection.of(self.measurement) if labelled else None
         return self.model_copy(update={"method": method, "summary": summary})
 
     def contradictions(self) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -122,6 +129,7 @@ class Configuration(Section):
     def text(self) -> str:
         """The file's text: the headline, and a comment before every section."""
         content = self.model_dump(mode="json", exclude_none=True)
+        content["measurement"] = self.measurement.to_dict()  # what is unknown is written as null
         parts = [f"# {self.headline()}\n"]
         for name, value in content.items():
             about = textwrap.wrap(type(self).model_fields[name].description or "", width=97)

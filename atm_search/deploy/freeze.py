@@ -12,7 +12,7 @@ from atm_search.deploy.sections import (
     MethodSection,
     ProtocolSection,
 )
-from atm_search.errors import ConfigurationError
+from atm_search.errors import ConfigurationError, MeasurementError
 from atm_search.measure.evaluator import Evaluator, OnBatch
 from atm_search.measure.flops import CostModel
 from atm_search.measure.provenance import device_name, versions
@@ -145,6 +145,10 @@ def _compare(
     """Images that only the first method has right, and that only the second has."""
     model, lost, gained, done = evaluator.model, 0, 0, 0
     for pixels, labels in evaluator.shard.batches(evaluator.batch_size):
+        if labels is None:
+            raise MeasurementError(
+                "What freezing changes is counted in right answers: give images with labels."
+            )
         right = _right(evaluator, pixels, labels.to(model.device))
         before, after = right(first), right(second)
         lost += int((before & ~after).sum())

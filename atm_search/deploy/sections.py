@@ -146,3 +146,5 @@ class StudySection(Section):
 
     name: str
     trial: int
+    objectives: str | None = None
+    """What the search optimised."""

@@ -8,6 +8,7 @@ from typing import Any
 from atm_search.deploy.configuration import Configuration
 from atm_search.measure.measurement import Measurement
 from atm_search.measure.provenance import device_name, versions
+from atm_search.measure.statistics import Z95
 from atm_search.models.zoo import LoadedModel
 
 EXACT = ("images", "top1_hits", "dense_top1_hits", "lost", "gained", "agreements")
@@ -123,7 +124,12 @@ def _changed(before: Mapping[str, str]) -> list[str]:
 
 
 def _equal(expected: Measurement, measured: Measurement) -> list[Check]:
-    counts = [Check(name, getattr(expected, name), getattr(measured, name), 0) for name in EXACT]
+    counts = [
+        Check(name, before, after, 0)
+        for name in EXACT
+        if (before := getattr(expected, name)) is not None
+        and (after := getattr(measured, name)) is not None
+    ]
     sums = [
         Check(name, before, getattr(measured, name), ROUNDING * before + 1e-9)
         for name, before in (("gflops", expected.gflops), ("kl", expected.kl))
@@ -133,7 +139,7 @@ def _equal(expected: Measurement, measured: Measurement) -> list[Check]:
 
 def _close(expected: Measurement, measured: Measurement) -> list[Check]:
     return [
-        Check("delta_top1", expected.delta_top1, measured.delta_top1, _half_width(expected)),
+        _quality(expected, measured, _half_width(expected)),
         Check("gflops", expected.gflops, measured.gflops, GFLOPS_SLACK * expected.gflops),
     ]
 
@@ -142,9 +148,17 @@ def _elsewhere(expected: Measurement, measured: Measurement) -> list[Check]:
     allowed = math.hypot(_half_width(expected), _half_width(measured))
     slack = GFLOPS_SLACK_ELSEWHERE * expected.gflops
     return [
-        Check("delta_top1", expected.delta_top1, measured.delta_top1, allowed),
+        _quality(expected, measured, allowed),
         Check("gflops", expected.gflops, measured.gflops, slack),
     ]
+
+
+def _quality(expected: Measurement, measured: Measurement, allowed: float) -> Check:
+    """The change of top-1; where it is unknown, the divergence from the dense model."""
+    if expected.has_labels and measured.has_labels:
+        return Check("delta_top1", expected.delta_top1, measured.delta_top1, allowed)
+    error = Z95 * math.hypot(expected.kl_se, measured.kl_se)
+    return Check("kl", expected.kl, measured.kl, error)
 
 
 def _half_width(measurement: Measurement) -> float:

@@ -1,6 +1,7 @@
 """Measure configurations of one model on one shard, each paired with the dense model."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from atm_search.data.shard import Shard
 from atm_search.errors import MeasurementError, ParameterError
 from atm_search.measure.feed import Feed
 from atm_search.measure.flops import GIGA, CostModel
-from atm_search.measure.measurement import Measurement
+from atm_search.measure.measurement import LABELLED, Measurement
 from atm_search.measure.racing import Race
 from atm_search.measure.reference import dense_reference
 from atm_search.merging.method import Method
@@ -25,27 +26,47 @@ OnBatch = Callable[[int, int], None]
 """Told after every batch: images done, images in all."""
 
 
+CONSTANT = 1e-6
+"""Largest difference of log-probabilities between images that counts as none."""
+
+
 @dataclass(frozen=True)
 class Answers:
     """What a model said of some images, and whether it was right."""
 
     log_probs: Tensor
     """float32 [images, classes]."""
-    top1_hit: Tensor
-    """bool [images]."""
-    top5_hit: Tensor
-    """bool [images]."""
+    top1_hit: Tensor | None = None
+    """bool [images]; None without labels."""
+    top5_hit: Tensor | None = None
+    """bool [images]; None without labels."""
 
     @classmethod
-    def score(cls, logits: Tensor, labels: Tensor) -> "Answers":
-        """Answers of [batch, classes] logits of any float dtype, for labels [batch]."""
+    def score(cls, logits: Tensor, labels: Tensor | None) -> "Answers":
+        """Answers of [batch, classes] logits of any float dtype, for labels [batch], if any."""
         log_probs = logits.float().log_softmax(dim=1)
+        if labels is None:
+            return cls(log_probs)
         best = log_probs.topk(min(5, log_probs.shape[1]), dim=1).indices
         right = best == labels[:, None]
         return cls(log_probs, right[:, 0], right.any(dim=1))
 
     def __getitem__(self, images: slice) -> "Answers":
-        return Answers(self.log_probs[images], self.top1_hit[images], self.top5_hit[images])
+        return Answers(**{name: part[images] for name, part in self.known().items()})
+
+    def known(self) -> dict[str, Tensor]:
+        """The tensors by name, without those that need labels if there are none."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+
+    def hits(self) -> Tensor:
+        """Whether the best class is right, bool [images].
+
+        Raises:
+            MeasurementError: there are no labels.
+        """
+        if self.top1_hit is None:
+            raise MeasurementError("Without labels nobody knows which answers are right.")
+        return self.top1_hit
 
 
 class Evaluator:
@@ -88,7 +109,7 @@ class Evaluator:
         """
 
         def answer() -> dict[str, Tensor]:
-            parts = [vars(answers) for answers, _ in self._answers(None, on_batch)]
+            parts = [answers.known() for answers, _ in self._answers(None, on_batch)]
             return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
         if self._dense is None:
@@ -129,7 +150,9 @@ class Evaluator:
             batch = slice(total.images, total.images + len(answers.log_probs))
             total.add(answers, dense[batch], forward, cost)
             if race is not None and not race.add(
-                answers.top1_hit.cpu(), total.divergences[-1].cpu(), cost / GIGA
+                None if answers.top1_hit is None else answers.top1_hit.cpu(),
+                total.divergences[-1].cpu(),
+                cost / GIGA,
             ):
                 break
         seconds = time.perf_counter() - started
@@ -202,7 +225,8 @@ class _Total:
 
     def __init__(self) -> None:
         self.images = 0
-        self.hits = dict.fromkeys(("top1", "top5", "dense1", "dense5", "lost", "gained", "same"), 0)
+        self.hits: Counter[str] = Counter()
+        self.agreements = 0
         self.multiply_adds = 0
         self.matching = 0
         self.tokens: list[float] = []
@@ -211,16 +235,9 @@ class _Total:
     def add(self, answers: Answers, dense: Answers, forward: ForwardPass, cost: int) -> None:
         """Add one batch; `cost` is in multiply-adds per image."""
         images = len(answers.log_probs)
-        for name, hit in (
-            ("top1", answers.top1_hit),
-            ("top5", answers.top5_hit),
-            ("dense1", dense.top1_hit),
-            ("dense5", dense.top5_hit),
-            ("lost", dense.top1_hit & ~answers.top1_hit),
-            ("gained", answers.top1_hit & ~dense.top1_hit),
-            ("same", answers.log_probs.argmax(1) == dense.log_probs.argmax(1)),
-        ):
-            self.hits[name] += int(hit.sum())
+        self._count(answers, dense)
+        same = answers.log_probs.argmax(1) == dense.log_probs.argmax(1)
+        self.agreements += int(same.sum())
         # KL(dense || reduced) of every image, [batch]; rounding can take it below its bound, 0.
         divergence = dense.log_probs.exp() * (dense.log_probs - answers.log_probs)
         self.divergences.append(divergence.sum(dim=1).clamp_(min=0.0))
@@ -233,19 +250,30 @@ class _Total:
         ]
         self.images += images
 
+    def _count(self, answers: Answers, dense: Answers) -> None:
+        """Count what labels tell, if there are any."""
+        right, right5 = answers.top1_hit, answers.top5_hit
+        dense_right, dense_right5 = dense.top1_hit, dense.top5_hit
+        if right is None or right5 is None or dense_right is None or dense_right5 is None:
+            return
+        for name, hit in (
+            ("top1_hits", right),
+            ("top5_hits", right5),
+            ("dense_top1_hits", dense_right),
+            ("dense_top5_hits", dense_right5),
+            ("lost", dense_right & ~right),
+            ("gained", right & ~dense_right),
+        ):
+            self.hits[name] += int(hit.sum())
+
     def measurement(self, *, dense_gflops: float, seconds: float) -> Measurement:
         """The measurement of all that was added; at least one image."""
         kl = torch.cat(self.divergences).double()
         spread = float(kl.std()) if self.images > 1 else 0.0
         return Measurement(
             images=self.images,
-            top1_hits=self.hits["top1"],
-            top5_hits=self.hits["top5"],
-            dense_top1_hits=self.hits["dense1"],
-            dense_top5_hits=self.hits["dense5"],
-            lost=self.hits["lost"],
-            gained=self.hits["gained"],
-            agreements=self.hits["same"],
+            **{name: self.hits.get(name) for name in LABELLED},
+            agreements=self.agreements,
             kl=float(kl.mean()),
             kl_se=spread / self.images**0.5,
             gflops=self.multiply_adds / self.images / GIGA,
@@ -253,4 +281,18 @@ class _Total:
             matching_gflops=self.matching / self.images / GIGA,
             tokens_per_layer=tuple(count / self.images for count in self.tokens),
             seconds=seconds,
+        )
+
+
+def check_varied(answers: Answers) -> None:
+    """Refuse a dense model that says the same of every image: there is nothing to search.
+
+    Raises:
+        MeasurementError: they are.
+    """
+    log_probs = answers.log_probs
+    if len(log_probs) > 1 and bool((log_probs - log_probs[:1]).abs().max() < CONSTANT):
+        raise MeasurementError(
+            f"The dense model gives the same output for all of {len(log_probs):,} images: its "
+            "weights may be missing or damaged, or the images may all be the same one."
         )

@@ -33,10 +33,10 @@ class Feed:
         self._batch_size = batch_size
         self._device = device
         self._room = _room(device) if room is None else room
-        self._resident: list[tuple[Tensor, Tensor]] = []
+        self._resident: list[tuple[Tensor, Tensor | None]] = []
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """uint8 images [batch, 3, height, width] and labels [batch], on the device.
+    def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """uint8 images [batch, 3, height, width] and labels [batch], if any, on the device.
 
         Raises:
             DataError: an image is damaged.
@@ -44,7 +44,8 @@ class Feed:
         yield from self._resident
         rest = self._shard.batches(self._batch_size, start=len(self._resident))
         for number, (images, labels) in enumerate(rest, start=len(self._resident)):
-            batch = images.to(self._device), labels.to(self._device)
+            there = None if labels is None else labels.to(self._device)
+            batch = images.to(self._device), there
             if number == len(self._resident) and images.nbytes <= self._room:
                 self._room -= images.nbytes
                 self._resident.append(batch)

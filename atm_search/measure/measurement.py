@@ -1,11 +1,15 @@
 """What measuring one configuration on one shard gave."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from atm_search.errors import InputError
+from atm_search.errors import InputError, MeasurementError
 from atm_search.measure.statistics import paired_change, paired_interval95
+
+LABELLED = ("top1_hits", "top5_hits", "dense_top1_hits", "dense_top5_hits", "lost", "gained")
+"""Fields that only labels can tell."""
 
 
 @dataclass(frozen=True)
@@ -14,17 +18,18 @@ class Measurement:
 
     Two conventions: GFLOPs are 10^9 multiply-adds per image, each counted once, both attention
     products included (as in the paper); accuracies are percent of `images`, and those of the
-    dense model are of the same images.
+    dense model are of the same images. Without labels nobody knows what is right: the counts that
+    need them are None, and what follows from these is not a number.
     """
 
     images: int
-    top1_hits: int
-    top5_hits: int
-    dense_top1_hits: int
-    dense_top5_hits: int
-    lost: int
+    top1_hits: int | None
+    top5_hits: int | None
+    dense_top1_hits: int | None
+    dense_top5_hits: int | None
+    lost: int | None
     """Images that the dense model has right and the reduced one wrong."""
-    gained: int
+    gained: int | None
     """Images that the reduced model has right and the dense one wrong."""
     agreements: int
     """Images for which both models give the same class."""
@@ -41,34 +46,50 @@ class Measurement:
     seconds: float = field(compare=False)
     """Wall-clock time of the reduced model's forward passes and their scoring."""
 
+    def __post_init__(self) -> None:
+        counts = [getattr(self, name) for name in LABELLED]
+        if None in counts and any(count is not None for count in counts):
+            raise MeasurementError(
+                f"Of {', '.join(LABELLED)} some are missing: give all, or none without labels."
+            )
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether accuracies are known."""
+        return self.top1_hits is not None
+
     @property
     def top1(self) -> float:
         """Percent of images whose best class is right."""
-        return 100.0 * self.top1_hits / self.images
+        return percent(self.top1_hits, self.images)
 
     @property
     def top5(self) -> float:
         """Percent of images with the right class among the best five."""
-        return 100.0 * self.top5_hits / self.images
+        return percent(self.top5_hits, self.images)
 
     @property
     def dense_top1(self) -> float:
         """Percent of the same images that the dense model has right."""
-        return 100.0 * self.dense_top1_hits / self.images
+        return percent(self.dense_top1_hits, self.images)
 
     @property
     def dense_top5(self) -> float:
         """Percent of the same images with the right class among the dense model's best five."""
-        return 100.0 * self.dense_top5_hits / self.images
+        return percent(self.dense_top5_hits, self.images)
 
     @property
     def delta_top1(self) -> float:
         """Paired change of top-1 against the dense model, in percentage points."""
+        if self.lost is None or self.gained is None:
+            return math.nan
         return paired_change(self.lost, self.gained, self.images)
 
     @property
     def delta_ci95(self) -> tuple[float, float]:
         """95 % confidence interval of that change (Bonett-Price), in percentage points."""
+        if self.lost is None or self.gained is None:
+            return math.nan, math.nan
         return paired_interval95(self.lost, self.gained, self.images)
 
     @property
@@ -82,15 +103,16 @@ class Measurement:
         return self.images / self.seconds
 
     def figures(self) -> dict[str, Any]:
-        """What people read, by name: percentages, intervals, costs."""
+        """What people read, by name: percentages, intervals, costs; None for what is unknown."""
+        known = self.has_labels
         return {
             "images": self.images,
-            "top1": self.top1,
-            "top5": self.top5,
-            "dense_top1": self.dense_top1,
-            "dense_top5": self.dense_top5,
-            "delta_top1": self.delta_top1,
-            "delta_ci95": list(self.delta_ci95),
+            "top1": self.top1 if known else None,
+            "top5": self.top5 if known else None,
+            "dense_top1": self.dense_top1 if known else None,
+            "dense_top5": self.dense_top5 if known else None,
+            "delta_top1": self.delta_top1 if known else None,
+            "delta_ci95": list(self.delta_ci95) if known else None,
             "agreement": self.agreement,
             "kl": self.kl,
             "kl_se": self.kl_se,
@@ -119,3 +141,8 @@ class Measurement:
             raise InputError(f"A measurement does not have the expected fields; check: {odd}.")
         tokens = tuple(float(count) for count in values["tokens_per_layer"])
         return cls(**{**values, "tokens_per_layer": tokens})
+
+
+def percent(hits: int | None, images: int) -> float:
+    """Share of images in percent; not a number if nobody counted."""
+    return math.nan if hits is None else 100.0 * hits / images

@@ -25,26 +25,32 @@ GFLOPS = np.dtype("<f8")
 class Outcomes:
     """One configuration on the first images of a shard, in the shard's order."""
 
-    hits: NDArray[np.bool_]
-    """Whether the best class is right, [images]."""
+    hits: NDArray[np.bool_] | None
+    """Whether the best class is right, [images]; None without labels."""
     kl: NDArray[np.float16]
     """KL(dense || reduced) in nats, [images]."""
     gflops: NDArray[np.float64]
     """Of every batch, per image, [batches]."""
 
     @classmethod
-    def of(cls, hits: ArrayLike, kl: ArrayLike, gflops: ArrayLike) -> "Outcomes":
+    def of(cls, hits: ArrayLike | None, kl: ArrayLike, gflops: ArrayLike) -> "Outcomes":
         """The outcomes with every array in the type that is kept."""
-        return cls(np.asarray(hits, bool), np.asarray(kl, KL), np.asarray(gflops, GFLOPS))
+        right = None if hits is None else np.asarray(hits, bool)
+        return cls(right, np.asarray(kl, KL), np.asarray(gflops, GFLOPS))
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self.hits)
+        return len(self.kl)
 
     def followed_by(self, other: "Outcomes") -> "Outcomes":
         """These images and then the other ones."""
+        if len(self) == 0:
+            return other
+        hits = None
+        if self.hits is not None and other.hits is not None:
+            hits = np.concatenate([self.hits, other.hits])
         return Outcomes(
-            np.concatenate([self.hits, other.hits]),
+            hits,
             np.concatenate([self.kl, other.kl]),
             np.concatenate([self.gflops, other.gflops]),
         )
@@ -52,8 +58,8 @@ class Outcomes:
     def to_text(self) -> str:
         """All of it as ASCII: base64 of a zlib stream."""
         parts = (
-            np.array([len(self.hits), len(self.gflops)], HEADER).tobytes(),
-            np.packbits(self.hits).tobytes(),
+            np.array([len(self), len(self.gflops)], HEADER).tobytes(),
+            b"" if self.hits is None else np.packbits(self.hits).tobytes(),
             self.kl.tobytes(),
             self.gflops.tobytes(),
         )
@@ -69,12 +75,14 @@ class Outcomes:
         try:
             content = zlib.decompress(base64.b64decode(text, validate=True))
             images, batches = np.frombuffer(content[:8], HEADER).tolist()
-            bits = 8 + (images + 7) // 8
-            kl, end = bits + KL.itemsize * images, len(content)
-            if end != kl + GFLOPS.itemsize * batches:
+            bits = len(content) - KL.itemsize * images - GFLOPS.itemsize * batches
+            if bits not in (8, 8 + (images + 7) // 8):
                 raise ValueError("it is cut off")
+            packed, kl = np.frombuffer(content[8:bits], np.uint8), bits + KL.itemsize * images
             return cls(
-                np.unpackbits(np.frombuffer(content[8:bits], np.uint8), count=images).astype(bool),
+                np.unpackbits(packed, count=images).astype(bool)
+                if bits > 8 or not images
+                else None,
                 np.frombuffer(content[bits:kl], KL),
                 np.frombuffer(content[kl:], GFLOPS),
             )

@@ -27,7 +27,8 @@ def automatic(
     """The model in bfloat16 if the hardware computes in it and the answers stay as good.
 
     As good means that the 95 % interval of the paired change of dense top-1, on the first
-    `CHECKED_IMAGES` images, holds zero. With a cache the comparison is made once.
+    `CHECKED_IMAGES` images, holds zero. Without labels that cannot be known: float32 stays. With a
+    cache the comparison is made once.
 
     Args:
         model: in float32.
@@ -44,15 +45,17 @@ def automatic(
     """
     if not has_bfloat16(model.device):
         return model, "float32, because this device is not made for bfloat16"
+    if shard.labels is None:
+        return model, "float32, because without labels nobody can check bfloat16's accuracy"
     head = shard.first(CHECKED_IMAGES)
     candidate = model.in_dtype("bfloat16")
-    right = Evaluator(model, head, batch_size=batch_size, cache=cache).dense(on_batch).top1_hit
+    reference = Evaluator(model, head, batch_size=batch_size, cache=cache).dense(on_batch)
     try:
-        hit = Evaluator(candidate, head, batch_size=batch_size, cache=cache).dense(on_batch)
+        answers = Evaluator(candidate, head, batch_size=batch_size, cache=cache).dense(on_batch)
     except MeasurementError:
         return model, "float32, because outputs in bfloat16 are not finite"
-    lost = int((right & ~hit.top1_hit).sum())
-    gained = int((hit.top1_hit & ~right).sum())
+    right, hit = reference.hits(), answers.hits()
+    lost, gained = int((right & ~hit).sum()), int((hit & ~right).sum())
     low, high = paired_interval95(lost, gained, len(head))
     change = (
         f"dense top-1 changes by {paired_change(lost, gained, len(head)):+.2f} points "

@@ -111,8 +111,8 @@ class Race:
         self._rivals = [] if self.rules.on == "off" else list(rivals)
         self._duel: _Duel | None = None
 
-    def add(self, hits: ArrayLike, kl: ArrayLike, gflops: float) -> bool:
-        """Take one batch: hits [batch], KL [batch] in nats, GFLOPs per image.
+    def add(self, hits: ArrayLike | None, kl: ArrayLike, gflops: float) -> bool:
+        """Take one batch: hits [batch] (None without labels), KL [batch] in nats, GFLOPs per image.
 
         Returns:
             Whether to go on.
@@ -137,7 +137,7 @@ class Race:
         if self.rules.on == "kl":
             best = min(cheaper, key=lambda rival: float(rival.outcomes.kl.mean(dtype=np.float64)))
         else:
-            best = max(cheaper, key=lambda rival: int(rival.outcomes.hits.sum()))
+            best = max(cheaper, key=lambda rival: int(known_hits(rival.outcomes).sum()))
         return _Duel(best, self.rules)
 
 
@@ -171,7 +171,7 @@ class _Duel:
 
     def _scores(self, outcomes: Outcomes) -> Scores:
         if self._rules.on == "top1":
-            return outcomes.hits.astype(np.float64)
+            return known_hits(outcomes).astype(np.float64)
         kl = outcomes.kl.astype(np.float64)
         return 1.0 - np.minimum(kl, self._clip) / self._clip
 
@@ -214,6 +214,17 @@ class Bet:
         self.total += float(numbers.sum())
         self._squares += float((numbers**2).sum())
         self._seen += len(numbers)
+
+
+def known_hits(outcomes: Outcomes) -> NDArray[np.bool_]:
+    """The hits, which a race on top-1 cannot do without.
+
+    Raises:
+        ParameterError: there are none, for want of labels.
+    """
+    if outcomes.hits is None:
+        raise ParameterError("A race on top1 needs labels, and these images have none: race on kl.")
+    return outcomes.hits
 
 
 def _stakes(null_mean: Scores, totals: Scores, squares: Scores, seen: NDArray[Any]) -> Scores:

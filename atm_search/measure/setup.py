@@ -31,6 +31,7 @@ def open_shard(
     skip_corrupt: bool = False,
     progress: Callable[[int, int], None] | None = None,
     cache: Cache | None = None,
+    need_labels: bool = True,
 ) -> Shard:
     """The images that a model is measured on.
 
@@ -42,6 +43,7 @@ def open_shard(
         skip_corrupt: leave corrupt images out instead of refusing the folder.
         progress: called with images read and images in all.
         cache: keeps decoded images; the demo's own are drawn faster than they could be read.
+        need_labels: refuse images whose classes are unknown.
 
     Raises:
         DataError: no images, unreadable ones, or labels that the model has no class for.
@@ -61,6 +63,7 @@ def open_shard(
         progress=progress,
         cache=cache,
         transform_name=str(model.preprocessing),
+        need_labels=need_labels,
     )
 
 

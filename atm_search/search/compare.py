@@ -73,6 +73,7 @@ def compare(studies: Sequence[Study], *, budgets: Sequence[float] = ()) -> Compa
         _check_alike(first, other)
     pooled: dict[str, list[FrontierPoint]] = {}
     for study in studies:
+        study.require_labels("a comparison")
         points = measured_points(study.records(), study.dense)
         pooled.setdefault(study.identity.method, [])
         for point in points:

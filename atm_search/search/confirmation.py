@@ -16,7 +16,8 @@ from atm_search.errors import InputError
 from atm_search.measure.measurement import Measurement
 from atm_search.merging.method import Method
 from atm_search.merging.registry import build
-from atm_search.search.frontier import MAXIMIZE, FrontierPoint, frontier
+from atm_search.search.frontier import FrontierPoint, frontier
+from atm_search.search.objectives import TOP1
 from atm_search.search.study import Study
 from atm_search.search.trials import Environment
 
@@ -136,7 +137,7 @@ def confirm(
         MeasurementError, StoreError: as `measure` and the store do.
     """
     trials = {trial.number: trial for trial in study.optuna.get_trials(deepcopy=False)}
-    points = frontier(study.records(), study.dense)
+    points = frontier(study.records(), study.dense, study.objectives)
     confirmed = []
     for done, point in enumerate(points, start=1):
         known = Confirmation.of(trials[point.number])
@@ -158,5 +159,5 @@ def confirm(
 def still_best(points: Sequence[ConfirmedPoint]) -> set[int]:
     """Trials that no other confirmed point beats in both top-1 and GFLOPs on the new images."""
     measured = [item.confirmation.measurement for item in points]
-    front = pareto.front([(m.top1, m.gflops) for m in measured], maximize=MAXIMIZE)
+    front = pareto.front([(m.top1, m.gflops) for m in measured], maximize=TOP1.maximize)
     return {points[int(index)].point.number for index in front}

@@ -37,6 +37,8 @@ class Constraints:
         found = {}
         if self.max_drop is not None:
             # From counts: as a difference of percentages, a drop of just 1.0 would be above 1.0.
+            if measurement.dense_top1_hits is None or measurement.top1_hits is None:
+                raise ParameterError("max_drop is of top-1: it needs images with labels.")
             lost = measurement.dense_top1_hits - measurement.top1_hits
             found["max_drop"] = 100.0 * lost / measurement.images - self.max_drop
         if self.max_gflops is not None:

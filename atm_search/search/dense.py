@@ -4,30 +4,37 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from atm_search.measure.measurement import Measurement
+from atm_search.measure.measurement import Measurement, percent
 
 
 @dataclass(frozen=True)
 class Dense:
     """The dense model on a study's images; counted once and kept in the study.
 
-    Accuracies are percent of `images`, GFLOPs 10^9 multiply-adds per image.
+    Accuracies are percent of `images`, not a number without labels; GFLOPs 10^9 multiply-adds per
+    image.
     """
 
     images: int
-    top1_hits: int
-    top5_hits: int
+    top1_hits: int | None
+    """None without labels."""
+    top5_hits: int | None
     gflops: float
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether its accuracy is known."""
+        return self.top1_hits is not None
 
     @property
     def top1(self) -> float:
         """Percent of images whose best class is right."""
-        return 100.0 * self.top1_hits / self.images
+        return percent(self.top1_hits, self.images)
 
     @property
     def top5(self) -> float:
         """Percent of images with the right class among the best five."""
-        return 100.0 * self.top5_hits / self.images
+        return percent(self.top5_hits, self.images)
 
     @classmethod
     def of(cls, measurement: Measurement) -> "Dense":

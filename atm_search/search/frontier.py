@@ -7,18 +7,13 @@ from typing import Any
 from atm_search import pareto
 from atm_search.measure.measurement import Measurement
 from atm_search.search.dense import Dense
+from atm_search.search.objectives import Objectives, usual
 from atm_search.search.trials import TrialRecord
-
-MAXIMIZE = (True, False)
-"""Directions of a point (top1, gflops)."""
-
-TOP1_MARGIN = 10.0
-"""Percentage points below the dense model at which a saving is worth nothing."""
 
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """A measured configuration; on the frontier, no other beats it in both top-1 and GFLOPs."""
+    """A measured configuration; on the frontier, no other beats it in both objectives."""
 
     number: int
     """Of the trial that measured it."""
@@ -29,18 +24,21 @@ class FrontierPoint:
     """Whether it keeps the study's constraints; None if there are none."""
 
 
-def frontier(records: Iterable[TrialRecord], dense: Dense) -> list[FrontierPoint]:
+def frontier(
+    records: Iterable[TrialRecord], dense: Dense, objectives: Objectives | None = None
+) -> list[FrontierPoint]:
     """The frontier, from the fewest GFLOPs to the most.
 
     Only measurements on all of the study's images count, and only those that keep its constraints.
-    Of equal points, and of trials with the same configuration, the first stays.
+    Of equal points, and of trials with the same configuration, the first stays. Without objectives
+    it is of top-1 if there are labels, else of KL; so it is below.
     """
     points = [
         point
         for record in records
         if record.feasible is not False and (point := _point(record, dense)) is not None
     ]
-    return _by_gflops([points[index] for index in _front(points)])
+    return _by_gflops([points[index] for index in _front(points, objectives or usual(dense))])
 
 
 def measured_points(records: Iterable[TrialRecord], dense: Dense) -> list[FrontierPoint]:
@@ -49,21 +47,34 @@ def measured_points(records: Iterable[TrialRecord], dense: Dense) -> list[Fronti
     return _by_gflops([point for point in points if point is not None])
 
 
-def reference_point(dense: Dense) -> tuple[float, float]:
-    """(top1, gflops) that hypervolume is measured from: 10 points below dense, at dense cost.
+def reference_point(dense: Dense, objectives: Objectives | None = None) -> tuple[float, float]:
+    """(score, gflops) that hypervolume is measured from: far from dense, at dense cost."""
+    return (objectives or usual(dense)).reference_point(dense)
 
-    Configurations that lose more, or save nothing, are of no use and add nothing.
+
+def hypervolume(
+    points: Sequence[FrontierPoint], dense: Dense, objectives: Objectives | None = None
+) -> float:
+    """Area that the points dominate, as far as the reference point.
+
+    In percentage points x GFLOPs, or nats x GFLOPs.
     """
-    return dense.top1 - TOP1_MARGIN, dense.gflops
+    of = objectives or usual(dense)
+    return pareto.hypervolume(
+        [of.point(point.measurement) for point in points],
+        of.reference_point(dense),
+        maximize=of.maximize,
+    )
 
 
-def hypervolume(points: Sequence[FrontierPoint], dense: Dense) -> float:
-    """Area that the points dominate, as far as the reference point; percentage points x GFLOPs."""
-    return pareto.hypervolume(_objectives(points), reference_point(dense), maximize=MAXIMIZE)
+def hypervolume_history(
+    records: Iterable[TrialRecord], dense: Dense, objectives: Objectives | None = None
+) -> list[float]:
+    """Hypervolume of the frontier after every finished trial, by number.
 
-
-def hypervolume_history(records: Iterable[TrialRecord], dense: Dense) -> list[float]:
-    """Hypervolume of the frontier after every finished trial, by number; it never falls."""
+    It never falls, unless another score chooses the frontier.
+    """
+    of = objectives or usual(dense)
     history: list[float] = []
     best: list[FrontierPoint] = []
     area = 0.0
@@ -73,10 +84,10 @@ def hypervolume_history(records: Iterable[TrialRecord], dense: Dense) -> list[fl
         point = _point(record, dense)
         if point is not None and point.feasible is not False:
             best.append(point)
-            kept = _front(best)
+            kept = _front(best, of)
             if len(best) - 1 in kept:
                 best = [best[index] for index in kept]
-                area = hypervolume(best, dense)
+                area = hypervolume(best, dense, of)
             else:
                 best.pop()
         history.append(area)
@@ -93,13 +104,9 @@ def _point(record: TrialRecord, dense: Dense) -> FrontierPoint | None:
     return FrontierPoint(record.number, record.method, record.params, measured, record.feasible)
 
 
-def _front(points: Sequence[FrontierPoint]) -> list[int]:
-    return [int(index) for index in pareto.front(_objectives(points), maximize=MAXIMIZE)]
+def _front(points: Sequence[FrontierPoint], of: Objectives) -> list[int]:
+    return of.front([point.measurement for point in points])
 
 
 def _by_gflops(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:
     return sorted(points, key=lambda point: point.measurement.gflops)
-
-
-def _objectives(points: Sequence[FrontierPoint]) -> list[tuple[float, float]]:
-    return [(point.measurement.top1, point.measurement.gflops) for point in points]

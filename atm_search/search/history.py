@@ -59,8 +59,8 @@ class History:
     def is_best(self, measurement: Measurement) -> bool:
         """Whether no full measurement is better in top-1, or in KL, for no more GFLOPs."""
         cheaper = [other for other in self._full if other.gflops <= measurement.gflops]
-        return all(other.top1_hits < measurement.top1_hits for other in cheaper) or all(
-            other.kl > measurement.kl for other in cheaper
+        return all(other.kl > measurement.kl for other in cheaper) or all(
+            other.top1 < measurement.top1 for other in cheaper
         )
 
     @property

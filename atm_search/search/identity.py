@@ -8,9 +8,8 @@ from typing import Any
 from atm_search.merging.method import Method, Range
 from atm_search.merging.registry import build
 from atm_search.search.constraints import UNLIMITED, Constraints
+from atm_search.search.objectives import TOP1, Objectives
 from atm_search.search.space import Space
-
-OBJECTIVES = (("top1", "maximize"), ("gflops", "minimize"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +36,7 @@ class Identity:
     space: Space
     constraints: Constraints = UNLIMITED
     """Part of it: samplers need the same constraints on every trial."""
-    objectives: tuple[tuple[str, str], ...] = OBJECTIVES
-    """Names and directions."""
+    objectives: Objectives = TOP1
     depth: int | None = None
     """Blocks of the model; None if unknown: then no two configurations count as one."""
     prefix_only_head: bool = False
@@ -80,7 +78,8 @@ class Identity:
             "fixed_params": dict(self.fixed_params),
             "space": self.space.to_list(),
             "constraints": self.constraints.to_dict(),
-            "objectives": [list(objective) for objective in self.objectives],
+            "objectives": [list(objective) for objective in self.objectives.directions],
+            "frontier": self.objectives.reported,
             "depth": self.depth,
             "prefix_only_head": self.prefix_only_head,
         }
@@ -88,7 +87,9 @@ class Identity:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Identity":
         """The identity that `to_dict` wrote."""
-        objectives = tuple((name, direction) for name, direction in values["objectives"])
+        values = dict(values)
+        (searched, _), _ = values["objectives"]
+        objectives = Objectives(searched, values.pop("frontier", searched))
         space = Space.from_list(values["space"])
         constraints = Constraints(**values.get("constraints", {}))
         own = {"space": space, "constraints": constraints, "objectives": objectives}
@@ -126,7 +127,7 @@ class Identity:
             yield from _flat(self.fixed_params)
             yield from ((item.name, _words(item)) for item in self.space.ranges)
         yield from _flat(self.constraints.to_dict())
-        yield "objectives", ", ".join(f"{verb} {name}" for name, verb in self.objectives)
+        yield "objectives", str(self.objectives)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -66,7 +66,7 @@ def _summary(study: Study) -> Overview:
         budget=study.plan.budget,
         running=states[TrialState.RUNNING],
         failed=sum(record.reason is not None for record in records),
-        frontier=len(frontier(records, study.dense)),
+        frontier=len(frontier(records, study.dense, study.objectives)),
         last_activity=max((time for trial in trials for time in _times(trial)), default=None),
     )
 

@@ -70,6 +70,7 @@ def pick(
     *,
     measured: Sequence[FrontierPoint] = (),
     tolerance: float = TOLERANCE,
+    score: str = "top-1",
 ) -> list[Pick]:
     """The points that a rule chooses; several only for the whole frontier.
 
@@ -78,9 +79,11 @@ def pick(
         frontier: from the fewest GFLOPs to the most.
         measured: every measured point, for `trial`.
         tolerance: for `lossless`, points of top-1 that the mean may lose, >= 0.
+        score: what the frontier trades for GFLOPs, in words.
 
     Raises:
-        StudyError: no point fits; it says which comes nearest.
+        StudyError: no point fits; it says which comes nearest. Or the rule is of top-1, and there
+            are no labels.
         ParameterError: the tolerance is negative.
     """
     if not tolerance >= 0.0:
@@ -90,15 +93,21 @@ def pick(
     if not frontier:
         raise StudyError("There is no finished trial to pick from yet.")
     if rule.name == "frontier":
-        reason = "on the frontier: no other trial has fewer GFLOPs and at least its top-1"
+        reason = f"on the frontier: no other trial has fewer GFLOPs and as good a {score}"
         return [Pick(point, rule, reason) for point in frontier]
+    if rule.name == "budget":
+        assert rule.value is not None
+        return [_budget(rule, rule.value, frontier, score)]
+    if not frontier[0].measurement.has_labels:
+        raise StudyError(
+            f"{rule} is about top-1, which is unknown without labels: pick by budget:G or trial:N."
+        )
     if rule.name == "lossless":
         return [_lossless(rule, frontier, tolerance)]
     if rule.name == "knee":
         return [_knee(rule, frontier)]
     assert rule.value is not None
-    choose = _budget if rule.name == "budget" else _drop
-    return [choose(rule, rule.value, frontier)]
+    return [_drop(rule, rule.value, frontier)]
 
 
 def is_lossless(point: FrontierPoint, tolerance: float = TOLERANCE) -> bool:
@@ -125,14 +134,14 @@ def _lossless(rule: Rule, frontier: Sequence[FrontierPoint], tolerance: float) -
     )
 
 
-def _budget(rule: Rule, limit: float, frontier: Sequence[FrontierPoint]) -> Pick:
+def _budget(rule: Rule, limit: float, frontier: Sequence[FrontierPoint], score: str) -> Pick:
     within = [point for point in frontier if point.measurement.gflops <= limit]
     if not within:
         raise StudyError(
             f"No configuration costs {limit:g} GFLOPs or less: the cheapest, trial "
             f"{frontier[0].number}, costs {frontier[0].measurement.gflops:.4f}."
         )
-    return Pick(within[-1], rule, f"best top-1 on the frontier at {limit:g} GFLOPs or less")
+    return Pick(within[-1], rule, f"best {score} on the frontier at {limit:g} GFLOPs or less")
 
 
 def _drop(rule: Rule, limit: float, frontier: Sequence[FrontierPoint]) -> Pick:

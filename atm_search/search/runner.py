@@ -197,7 +197,7 @@ class TrialRunner:
         """Store how a trial ended; False if others have ended it meanwhile, taking us for dead."""
         values, constraints = None, {}
         if record.state == TrialState.COMPLETE and record.measurement is not None:
-            values = self._objectives(record.measurement)
+            values = self._study.objectives.told(record.measurement, self._study.dense)
             constraints = self._study.identity.constraints.violations(record.measurement)
         return self._study.storage.end_trial(
             trial._trial_id,
@@ -207,23 +207,13 @@ class TrialRunner:
             constraints=constraints,
         )
 
-    def _objectives(self, measurement: Measurement) -> tuple[float, float]:
-        """What the sampler is told: top-1 and GFLOPs, of a partial measurement as an estimate.
-
-        Its images may be easier or harder than the rest, and the dense model says by how much.
-        """
-        dense = self._study.dense
-        if measurement.images == dense.images:
-            return measurement.top1, measurement.gflops
-        return dense.top1 + measurement.delta_top1, measurement.gflops
-
     def _queue(self, params: Mapping[str, Any]) -> None:
         if params:
             self._study.optuna.enqueue_trial(dict(params), user_attrs={QUEUED: True})
 
 
 def _check_finite(measurement: Measurement) -> None:
-    for name in ("top1", "gflops", "kl", "kl_se"):
+    for name in ("gflops", "kl", "kl_se"):
         value = getattr(measurement, name)
         if not math.isfinite(value):
             raise MeasurementError(f"The measured {name} is {value}, which cannot be compared.")

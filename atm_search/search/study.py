@@ -17,6 +17,7 @@ from atm_search.errors import ParameterError, StudyError
 from atm_search.measure.racing import RaceRules
 from atm_search.search.dense import Dense
 from atm_search.search.identity import Identity
+from atm_search.search.objectives import KL, Objectives
 from atm_search.search.samplers import resolve
 from atm_search.search.steady import SteadyStorage
 from atm_search.search.trials import TrialRecord
@@ -48,6 +49,23 @@ class Study:
     def plan(self) -> "Plan":
         """What it is to become, as the store has it now: any start may have changed it."""
         return Plan(**self.optuna.user_attrs[PLAN])
+
+    @property
+    def objectives(self) -> Objectives:
+        """What it optimises."""
+        return self.identity.objectives
+
+    def require_labels(self, what: str) -> None:
+        """Check that the study has accuracies at all.
+
+        Raises:
+            StudyError: its images have no labels; `what` cannot be had.
+        """
+        if not self.dense.has_labels:
+            raise StudyError(
+                f"Study '{self.name}' is of images without labels: {what} needs top-1. "
+                "`atm-search frontier` and `export` work without."
+            )
 
     def records(self) -> list[TrialRecord]:
         """Every trial of it, by number."""
@@ -100,7 +118,8 @@ def create_or_resume(
         hints: plain values; None keeps the study's own.
         step: of a grid, which takes every step-th value; None keeps the study's own; a new study
             gets 1.
-        racing: fields of `RaceRules` to change; what is not in it stays the study's own. A start
+        racing: fields of `RaceRules` to change; what is not in it stays the study's own, and a new
+            study races on the score that it searches by. A start
             may change it at any time: what was stopped stays marked as such.
 
     Raises:
@@ -112,7 +131,7 @@ def create_or_resume(
     identity.space.thinned(1 if step is None else step)  # refuses what is no step
     if seed is not None and seed < 0:
         raise ParameterError(f"seed={seed} is negative: use 0 or more.")
-    rules = RaceRules(**(racing or {}))
+    rules = RaceRules(**{"on": identity.objectives.searched, **(racing or {})})
     if name not in names(storage):
         plan = Plan(
             budget=budget,
@@ -122,7 +141,9 @@ def create_or_resume(
             step=1 if step is None else step,
             racing=rules.to_dict(),
         )
-        created = _create(storage, name, identity, dense(), plan)
+        reference = dense()
+        _check_labels(reference, identity, plan)
+        created = _create(storage, name, identity, reference, plan)
         if created is not None:
             return created
     study = load(storage, name)
@@ -136,6 +157,7 @@ def create_or_resume(
         step=old.step if step is None else step,
         racing={**old.racing, **(racing or {})},
     )
+    _check_labels(study.dense, identity, new)
     if new != old:
         study.optuna.set_user_attr(PLAN, new.to_dict())
     return study
@@ -173,14 +195,16 @@ def _create(
     storage: SteadyStorage, name: str, identity: Identity, dense: Dense, plan: Plan
 ) -> Study | None:
     """The new study; None if another process was faster."""
-    directions = [StudyDirection[direction.upper()] for _, direction in identity.objectives]
+    directions = [
+        StudyDirection[direction.upper()] for _, direction in identity.objectives.directions
+    ]
     try:
         study = optuna.create_study(storage=storage, study_name=name, directions=directions)
     except DuplicatedStudyError:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names([objective for objective, _ in identity.objectives])
+        study.set_metric_names([objective for objective, _ in identity.objectives.directions])
     study.set_user_attr(PLAN, plan.to_dict())
     facts = {"schema": SCHEMA, "identity": identity.to_dict(), "dense": dense.to_dict()}
     study.set_user_attr(FACTS, facts)  # last: whoever sees it finds the study complete
@@ -203,6 +227,25 @@ def _facts(study: optuna.Study) -> dict[str, Any]:
             f"knows version {SCHEMA}: upgrade it with pip install -U atm-search."
         )
     return facts
+
+
+def _check_labels(dense: Dense, identity: Identity, plan: Plan) -> None:
+    if dense.has_labels:
+        return
+    if identity.objectives.needs_labels:
+        raise ParameterError(
+            f"Objectives '{identity.objectives}' need labels, and these images have none. "
+            f"Use --objectives {KL}."
+        )
+    if identity.constraints.max_drop is not None:
+        raise ParameterError(
+            "max_drop is a loss of top-1, which needs labels, and these images have none: limit "
+            "the cost with max_gflops."
+        )
+    if plan.racing["on"] == "top1":
+        raise ParameterError(
+            "A race on top1 needs labels, and these images have none: use --race-on kl."
+        )
 
 
 def _check_fits(study: Study, identity: Identity, budget: int) -> None:

@@ -81,6 +81,8 @@ class StudyFile(_Strict):
     checkpoint: str | None = None
     data: str | None = None
     method: str | None = None
+    objectives: str | None = None
+    """top1,gflops; kl,gflops; or guided."""
     space: dict[str, RangeSection] = Field(default_factory=dict)
     """Changes of the method's own ranges, by parameter."""
     trials: int | None = None

@@ -5,6 +5,9 @@ from typing import Any
 
 from rich.table import Table
 
+from atm_search.measure.measurement import Measurement
+from atm_search.search.dense import Dense
+from atm_search.search.fidelity import Relation, relation
 from atm_search.search.frontier import (
     FrontierPoint,
     frontier,
@@ -27,7 +30,7 @@ def frontier_table(
     constraint (!).
     """
     dense = study.dense
-    best = frontier(records, dense)
+    best = frontier(records, dense, study.objectives)
     points = measured_points(records, dense) if with_dominated else best
     table = Table(
         title=_title(study, best, points),
@@ -37,7 +40,7 @@ def frontier_table(
     )
     if with_dominated:
         table.add_column("")
-    for heading in ("GFLOPs", "saved", "top-1", "change", "95 % interval", "trial"):
+    for heading in ("GFLOPs", "saved", *_headings(study), "trial"):
         table.add_column(heading, justify="right", no_wrap=True)
     columns = _params(points)
     for name in columns:
@@ -45,20 +48,20 @@ def frontier_table(
     numbers = {point.number for point in best}
     for point in points:
         measured = point.measurement
-        low, high = measured.delta_ci95
         mark = "*" if point.number in numbers else "!" if point.feasible is False else ""
         table.add_row(
             *([mark] if with_dominated else []),
             f"{measured.gflops:.4f}",
             saving(measured),
-            f"{measured.top1:.2f}",
-            f"{measured.delta_top1:+.2f}",
-            f"{low:+.2f} to {high:+.2f}",
+            *_quality(study, measured),
             str(point.number),
             *(str(point.params.get(name, "")) for name in columns),
         )
     table.add_section()
-    shown = [f"{dense.gflops:.4f}", "", f"{dense.top1:.2f}", "", "", "dense"]
+    quality = [""] * len(_headings(study))
+    if dense.has_labels:
+        quality[-3] = f"{dense.top1:.2f}"
+    shown = [f"{dense.gflops:.4f}", "", *quality, "dense"]
     table.add_row(*([""] if with_dominated else []), *shown)
     return table
 
@@ -68,17 +71,25 @@ def frontier_summary(
 ) -> dict[str, Any]:
     """The same as plain values, for JSON; with the hypervolume after every finished trial."""
     dense = study.dense
-    best = frontier(records, dense)
-    top1, gflops = reference_point(dense)
+    goals = study.objectives
+    best = frontier(records, dense, goals)
+    score, gflops = reference_point(dense, goals)
+    found = _relation(records, dense)
     summary = {
         "study": study.name,
-        "dense": {"images": dense.images, "top1": dense.top1, "gflops": dense.gflops},
+        "objectives": str(goals),
+        "dense": {
+            "images": dense.images,
+            "top1": dense.top1 if dense.has_labels else None,
+            "gflops": dense.gflops,
+        },
         "constraints": study.identity.constraints.to_dict(),
         "trials": tally(records),
         "racing": dict(study.plan.racing),
-        "hypervolume": hypervolume(best, dense),
-        "reference_point": {"top1": top1, "gflops": gflops},
-        "hypervolume_history": hypervolume_history(records, dense),
+        "hypervolume": hypervolume(best, dense, goals),
+        "reference_point": {goals.reported: score, "gflops": gflops},
+        "hypervolume_history": hypervolume_history(records, dense, goals),
+        "kl_to_top1": None if found is None else found.to_dict(),
         "frontier": [_values(point) for point in best],
     }
     if with_dominated:
@@ -88,6 +99,29 @@ def frontier_summary(
             for point in measured_points(records, dense)
         ]
     return summary
+
+
+def _headings(study: Study) -> list[str]:
+    """Columns that say how good a point is."""
+    accuracy = ["top-1", "change", "95 % interval"] if study.dense.has_labels else []
+    if study.objectives.searched == "kl":
+        return ["KL", "agreement", *accuracy]
+    return accuracy
+
+
+def _quality(study: Study, measured: Measurement) -> list[str]:
+    """One measurement in those columns."""
+    shown = []
+    if study.objectives.searched == "kl":
+        shown = [f"{measured.kl:.4f} ± {measured.kl_se:.4f}", f"{measured.agreement:.2f}"]
+    if study.dense.has_labels:
+        low, high = measured.delta_ci95
+        shown += [
+            f"{measured.top1:.2f}",
+            f"{measured.delta_top1:+.2f}",
+            f"{low:+.2f} to {high:+.2f}",
+        ]
+    return shown
 
 
 def _title(study: Study, best: Sequence[FrontierPoint], listed: Sequence[FrontierPoint]) -> str:
@@ -106,16 +140,24 @@ def _caption(
     with_dominated: bool,
 ) -> str:
     """What the figures mean, a sentence each."""
-    top1, gflops = reference_point(study.dense)
-    lines = []
+    goals = study.objectives
+    lines = [f"Optimised: {goals.in_words()}."]
     if with_dominated:
         lines.append("* on the frontier, ! breaks a constraint.")
-    lines += [
-        "Change of top-1 against the dense model on the same images, in percentage points, with "
-        "its 95 % interval (paired).",
-        f"Hypervolume {hypervolume(best, study.dense):.4f} points x GFLOPs, from the reference "
-        f"point top-1 {top1:.2f} %, {gflops:.4f} GFLOPs.",
-    ]
+    if goals.searched == "kl":
+        lines.append(
+            "KL divergence from the dense model in nats, with its standard error; agreement: "
+            "percent of images that get the dense model's class."
+        )
+    if study.dense.has_labels:
+        lines.append(
+            "Change of top-1 against the dense model on the same images, in percentage points, "
+            "with its 95 % interval (paired)."
+        )
+    found = _relation(records, study.dense)
+    if found is not None and goals.searched == "kl":
+        lines.append(found.in_words())
+    lines.append(_hypervolume(study, best))
     counts = tally(records)
     lines.append(
         f"Trials: {counts['full']} measured in full, {counts['raced']} raced out, "
@@ -127,6 +169,23 @@ def _caption(
     if limits.max_gflops is not None:
         lines.append(f"The frontier costs at most {limits.max_gflops:g} GFLOPs.")
     return " ".join(lines)
+
+
+def _relation(records: Sequence[TrialRecord], dense: Dense) -> Relation | None:
+    return relation(point.measurement for point in measured_points(records, dense))
+
+
+def _hypervolume(study: Study, best: Sequence[FrontierPoint]) -> str:
+    area = hypervolume(best, study.dense, study.objectives)
+    score, gflops = reference_point(study.dense, study.objectives)
+    if study.objectives.reported == "kl":
+        unit, limit = "nats", f"KL {score:g} nats"
+    else:
+        unit, limit = "points", f"top-1 {score:.2f} %"
+    return (
+        f"Hypervolume {area:.4f} {unit} x GFLOPs, from the reference point {limit}, "
+        f"{gflops:.4f} GFLOPs."
+    )
 
 
 def _params(points: Sequence[FrontierPoint]) -> list[str]:

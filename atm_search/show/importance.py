@@ -21,7 +21,7 @@ def importance(study: Study) -> dict[str, dict[str, float]]:
     if len(finished) < FEWEST_TRIALS:
         return {}
     found = {}
-    for index, (name, direction) in enumerate(study.identity.objectives):
+    for index, (name, direction) in enumerate(study.objectives.directions):
         sign = -1.0 if direction == "maximize" else 1.0  # PED-ANOVA takes the lowest for the best
 
         def target(trial: FrozenTrial, index: int = index, sign: float = sign) -> float:

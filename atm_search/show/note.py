@@ -38,7 +38,7 @@ def note(view: View) -> list[str]:
 
 def caveats(view: View) -> list[str]:
     """How far the figures can be trusted."""
-    top1, gflops = reference_point(view.study.dense)
+    top1, gflops = reference_point(view.study.dense, view.study.objectives)
     lines = [
         "Intervals are 95 % intervals of the paired change of top-1 against the dense model on the "
         "same images. The frontier's points were chosen for looking good on these very images: on "

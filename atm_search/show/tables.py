@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from atm_search.measure.measurement import Measurement
+from atm_search.search.dense import Dense
 
 
 def measurement_table(measurement: Measurement, *, title: str) -> Table:
@@ -15,14 +16,18 @@ def measurement_table(measurement: Measurement, *, title: str) -> Table:
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
-    for name, text in (
-        ("images", f"{m.images:,}"),
+    accuracy = (
         ("top-1", f"{m.top1:.2f} %   (dense {m.dense_top1:.2f} %)"),
         (
             "change",
             f"{m.delta_top1:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} (paired)",
         ),
         ("top-5", f"{m.top5:.2f} %   (dense {m.dense_top5:.2f} %)"),
+    )
+    unknown = (("top-1", "unknown: the images have no labels"),)
+    for name, text in (
+        ("images", f"{m.images:,}"),
+        *(accuracy if m.has_labels else unknown),
         ("agreement", f"{m.agreement:.2f} % of images get the dense model's class"),
         ("KL", f"{m.kl:.4f} ± {m.kl_se:.4f} nats from the dense model's probabilities"),
         ("GFLOPs", f"{m.gflops:.4f}   (dense {m.dense_gflops:.4f}; {saving(m)})"),
@@ -32,6 +37,12 @@ def measurement_table(measurement: Measurement, *, title: str) -> Table:
     ):
         table.add_row(name, text)
     return table
+
+
+def dense_text(dense: Dense) -> str:
+    """The dense model in a line."""
+    accuracy = f"top-1 {dense.top1:.2f} %" if dense.has_labels else "top-1 unknown, no labels"
+    return f"{accuracy}, {dense.gflops:.4f} GFLOPs"
 
 
 def saving(measurement: Measurement) -> str:

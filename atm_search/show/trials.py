@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from atm_search.measure.measurement import Measurement
 from atm_search.search.trials import TrialRecord, tally
 from atm_search.show.progress import progress_bar
 from atm_search.show.tables import params_text, saving
@@ -65,7 +66,7 @@ def trial_line(record: TrialRecord) -> str:
     if measured is None:
         return f"{start} | failed: {record.reason}"
     figures = (
-        f"{start} | top-1 {measured.top1:.2f} % ({measured.delta_top1:+.2f}), "
+        f"{start} | {_quality(measured)}KL {measured.kl:.4f}, "
         f"{measured.gflops:.4f} GFLOPs ({saving(measured)})"
     )
     if record.reused_from is not None:
@@ -74,6 +75,12 @@ def trial_line(record: TrialRecord) -> str:
         lost = f"{measured.images:,} images, dominated by trial {record.stopped_by}"
         return f"{figures}, raced out after {lost}"
     return figures
+
+
+def _quality(measured: Measurement) -> str:
+    if not measured.has_labels:
+        return ""
+    return f"top-1 {measured.top1:.2f} % ({measured.delta_top1:+.2f}), "
 
 
 def racing_text(racing: Mapping[str, Any]) -> str:

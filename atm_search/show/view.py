@@ -29,7 +29,7 @@ class View:
     @cached_property
     def points(self) -> list[FrontierPoint]:
         """The frontier, from the fewest GFLOPs to the most."""
-        return frontier(self.records, self.study.dense)
+        return frontier(self.records, self.study.dense, self.study.objectives)
 
     @cached_property
     def picks(self) -> dict[str, FrontierPoint]:
@@ -58,7 +58,11 @@ def view(study: Study, others: Sequence[Study] = ()) -> View:
     Args:
         study: the study to look at.
         others: studies of the same store; those that can be compared become rivals.
+
+    Raises:
+        StudyError: its images have no labels.
     """
+    study.require_labels("a picture of the frontier")
     trials = study.optuna.get_trials(deepcopy=False)
     return View(
         study=study,
@@ -69,7 +73,7 @@ def view(study: Study, others: Sequence[Study] = ()) -> View:
             for other in others
             if other.name != study.name
             and _comparable(study, other)
-            and (points := frontier(other.records(), other.dense))
+            and (points := frontier(other.records(), other.dense, other.objectives))
         },
     )
 

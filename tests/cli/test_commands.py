@@ -114,6 +114,31 @@ def test_the_main_job_from_search_to_yaml_and_back(cli: Cli, model: list[object]
         }
 
 
+def test_images_without_labels_are_searched_by_kl_from_start_to_yaml(
+    cli: Cli, model: list[object], folder: Path, tmp_path: Path
+) -> None:
+    flat = tmp_path / "logs"
+    flat.mkdir()
+    for file in list(folder.rglob("*.jpg"))[:12]:
+        (flat / file.name).write_bytes(file.read_bytes())
+    search = ["start", *model[:-1], flat, "--trials", 4, "--sampler", "random", "--seed", 0]
+    assert cli(*search) == 2
+    assert "--objectives kl,gflops" in cli.err
+    assert cli(*search, "--objectives", "kl,gflops") == 0
+    assert "Optimise KL divergence" in cli.err
+    assert "top-1" not in cli.out.replace("needs no labels", "")
+    assert cli(*search, "--json") == 0  # the study keeps what it began with
+    summary = json.loads(cli.out)
+    assert summary["objectives"] == "kl,gflops"
+    assert set(summary["reference_point"]) == {"kl", "gflops"}
+    assert all(point["top1"] is None for point in summary["frontier"])
+    assert cli("export", "-o", "out") == 0
+    file = cli.out.splitlines()[0]
+    assert "objectives: kl,gflops" in Path(file).read_text()
+    assert cli("verify", file) == 0
+    assert cli("export", "-o", "best.yaml", "--pick", "lossless") == 2
+
+
 def test_evaluate_prints_all_that_is_promised(cli: Cli, model: list[object]) -> None:
     point = ["--tau0", 0.95, "--alpha", 0.05, "--tau-min", 0.5, "--split", 3]
     assert cli("evaluate", *model, *point, "--json") == 0

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atm_search.data.layout import canonical_order, class_of, list_images
+from atm_search.data.layout import canonical_order, check_layout, class_of, list_images
 from atm_search.errors import DataError
 
 class_sizes = st.dictionaries(
@@ -111,7 +111,7 @@ def test_class_folders_without_images_are_refused_with_what_was_looked_for(tmp_p
 def test_images_in_the_root_are_refused(tmp_path: Path, others: tuple[str, ...]) -> None:
     touch(tmp_path, "1.jpg", "2.jpg", *others)
     with pytest.raises(DataError, match=r"2 images such as '1\.jpg' lie directly in.*ImageFolder"):
-        list_images(tmp_path)
+        check_layout(tmp_path, *list_images(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_folder_above_the_class_folders_is_refused(
 ) -> None:
     touch(tmp_path, *files)
     with pytest.raises(DataError, match=f"above the class folders.*for instance to .*/{meant}"):
-        list_images(tmp_path)
+        check_layout(tmp_path, *list_images(tmp_path))
 
 
 def test_wordnet_folders_inside_wordnet_folders_are_fine(tmp_path: Path) -> None:

@@ -1,0 +1,150 @@
+"""What is searched by, what is reported, and what labels are needed for."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from atm_search.errors import MeasurementError, ParameterError
+from atm_search.measure.measurement import LABELLED, Measurement
+from atm_search.search.constraints import Constraints
+from atm_search.search.dense import Dense
+from atm_search.search.fidelity import relation, spearman
+from atm_search.search.frontier import frontier, hypervolume
+from atm_search.search.identity import Identity
+from atm_search.search.objectives import GUIDED, KL, TOP1, Objectives
+from atm_search.search.study import Study
+from atm_search.search.worker import run
+
+UNLABELLED = Dense(images=1000, top1_hits=None, top5_hits=None, gflops=1.254)
+
+
+def without_labels(measurement: Measurement) -> Measurement:
+    return replace(measurement, **dict.fromkeys(LABELLED))
+
+
+@pytest.mark.parametrize("objectives", [TOP1, KL, GUIDED])
+def test_objectives_survive_their_text_and_an_identity(
+    stub: ModuleType, objectives: Objectives
+) -> None:
+    assert Objectives.parse(str(objectives)) == objectives
+    identity = stub.identity(objectives=objectives)
+    assert Identity.from_dict(identity.to_dict()) == identity
+
+
+def test_a_study_from_before_there_was_a_choice_is_of_top1(stub: ModuleType) -> None:
+    values = stub.identity().to_dict()
+    del values["frontier"]
+    assert Identity.from_dict(values).objectives == TOP1
+
+
+def test_other_objectives_are_another_study(stub: ModuleType) -> None:
+    differences = stub.identity(objectives=KL).differences(stub.identity())
+    assert differences == ["made with objectives kl,gflops, you gave top1,gflops"]
+
+
+def test_unknown_objectives_are_refused() -> None:
+    with pytest.raises(ParameterError, match=r"No objectives 'top5'. Known: top1,gflops, kl"):
+        Objectives.parse("top5")
+    with pytest.raises(ParameterError, match="not offered"):
+        Objectives("top1", "kl")
+
+
+def test_kl_chooses_the_frontier_of_a_guided_search(stub: ModuleType) -> None:
+    lucky = replace(stub.measurement(0.8, 790), kl=0.3)
+    faithful = replace(stub.measurement(0.8, 780), kl=0.1)
+    dear = replace(stub.measurement(1.0, 785), kl=0.05)
+    assert TOP1.front([lucky, faithful, dear]) == [0]
+    assert GUIDED.front([lucky, faithful, dear]) == [1, 2]
+    assert KL.point(faithful) == (0.1, 0.8)
+    assert GUIDED.point(faithful) == (78.0, 0.8)
+    assert KL.told(lucky, stub.DENSE) == (0.3, 0.8)
+
+
+@pytest.mark.parametrize("objectives", [KL, GUIDED])
+def test_a_search_by_kl_finds_the_front_of_kl_and_races_on_it(
+    begin: Callable[..., Study], stub: ModuleType, objectives: Objectives
+) -> None:
+    def measure(method: object, race: object) -> Measurement:
+        measured = stub.measure(method)
+        return replace(measured, kl=(measured.dense_gflops - measured.gflops) ** 2)
+
+    study = begin(identity=stub.identity(objectives=objectives), budget=6)
+    run(study, measure, environment=stub.ENVIRONMENT)
+    records = study.records()
+    assert study.plan.racing["on"] == "kl"
+    told = [tuple(trial.values) for trial in study.optuna.get_trials()]
+    assert told == [(r.measurement.kl, r.measurement.gflops) for r in records if r.measurement]
+    points = frontier(records, study.dense, objectives)
+    kl = [point.measurement.kl for point in points]
+    assert len(points) > 1
+    assert kl == sorted(kl, reverse=True)
+    assert hypervolume(points, study.dense, objectives) > 0.0
+
+
+def test_a_search_without_labels_goes_by_kl_from_end_to_end(
+    begin: Callable[..., Study], stub: ModuleType
+) -> None:
+    def measure(method: object, race: object) -> Measurement:
+        measured = stub.measure(method)
+        return without_labels(replace(measured, kl=measured.dense_gflops - measured.gflops))
+
+    study = begin(identity=stub.identity(objectives=KL), dense=lambda: UNLABELLED, budget=4)
+    run(study, measure, environment=stub.ENVIRONMENT)
+    points = frontier(study.records(), study.dense)
+    assert points
+    assert all(point.measurement.figures()["top1"] is None for point in points)
+
+
+@pytest.mark.parametrize(
+    ("changes", "racing", "message"),
+    [
+        ({"objectives": TOP1}, {}, "Use --objectives kl,gflops"),
+        ({"objectives": GUIDED}, {}, "'guided' need labels"),
+        ({"objectives": KL}, {"on": "top1"}, "use --race-on kl"),
+        ({"objectives": KL, "constraints": Constraints(max_drop=1.0)}, {}, "max_gflops"),
+    ],
+)
+def test_what_needs_labels_is_refused_without(
+    begin: Callable[..., Study],
+    stub: ModuleType,
+    changes: dict[str, object],
+    racing: dict[str, str],
+    message: str,
+) -> None:
+    with pytest.raises(ParameterError, match=message):
+        begin(identity=stub.identity(**changes), dense=lambda: UNLABELLED, racing=racing)
+
+
+def test_a_measurement_has_all_of_the_labels_counts_or_none(stub: ModuleType) -> None:
+    measured = without_labels(stub.measurement(0.9, 780))
+    assert not measured.has_labels
+    assert np.isnan([measured.top1, measured.delta_top1, *measured.delta_ci95]).all()
+    assert Measurement.from_dict(measured.to_dict()) == measured
+    with pytest.raises(MeasurementError, match="some are missing"):
+        replace(measured, lost=3)
+
+
+def test_spearman_shares_ranks_among_ties() -> None:
+    # By hand: ranks 0.5 0.5 2 3 and 0 1 2 3 correlate with 4.5 / sqrt(4.5 * 5).
+    a, b = np.array([1.0, 1.0, 2.0, 9.0]), np.array([1.0, 2.0, 3.0, 4.0])
+    assert spearman(a, b) == pytest.approx(4.5 / (4.5 * 5.0) ** 0.5)
+    assert spearman(a, np.zeros(4)) == 0.0
+
+
+def test_the_relation_of_kl_and_top1_is_found_and_called_weak_if_it_is(stub: ModuleType) -> None:
+    strong = [replace(stub.measurement(0.9, 787 - n), kl=0.01 * n) for n in range(20)]
+    found = relation(strong)
+    assert found is not None
+    assert found.rank_correlation == pytest.approx(-1.0)
+    assert found.slope == pytest.approx(-10.0)  # a hit of 1,000 images per 0.01 nats
+    assert not found.is_weak
+    noise = [replace(stub.measurement(0.9, 787 + 5 * (-1) ** n), kl=0.01 * n) for n in range(20)]
+    weak = relation(noise)
+    assert weak is not None
+    assert weak.is_weak
+    assert "Too weak" in weak.in_words()
+    assert relation(strong[:5]) is None
+    assert relation(map(without_labels, strong)) is None
