@@ -2,27 +2,28 @@
 
     python benchmarks/search.py benchmarks/TABLE.csv --seeds 5 --json benchmarks/search.json
 
-Every search runs as a study with one worker, in memory, over the recorded configurations: with a
-sampler if the table is whole (`--sampler tpe`), else in a random order of its own for every seed
-(`--sampler order`). Counted are image evaluations, which is what a search spends its time on. A
-frontier has full measurements only, so its hypervolume needs no second measuring.
+Every search runs as a study with one worker in an SQLite file, over the recorded configurations:
+with a sampler if the table is whole (`--sampler tpe`), else in a random order of its own for every
+seed (`--sampler order`). Counted are image evaluations, which is what a search spends its time on.
+A frontier has full measurements only, so its hypervolume needs no second measuring.
 """
 
 import argparse
 import json
 import statistics
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
-from samplers import ENVIRONMENT, Memory, Table
+from samplers import ENVIRONMENT, Table
 
 from atm_search.search.frontier import hypervolume_history
 from atm_search.search.samplers import SAMPLERS
+from atm_search.search.store import open_store
 from atm_search.search.study import create_or_resume
 from atm_search.search.trials import TrialRecord, tally
 from atm_search.search.worker import run
@@ -57,22 +58,23 @@ class Search:
 
 def search(table: Table, sampler: str, seed: int, trials: int, mode: str) -> list[TrialRecord]:
     """The records of one search."""
-    study = create_or_resume(
-        cast(RDBStorage, Memory()),
-        "replay",
-        identity=table.identity,
-        dense=lambda: table.dense,
-        budget=trials,
-        sampler="random" if sampler == "order" else sampler,
-        seed=seed,
-        racing=MODES[mode],
-    )
-    if sampler == "order":
-        names = [item.name for item in table.identity.space.ranges]
-        for key in Random(seed).sample(sorted(table.measurements), trials):
-            study.optuna.enqueue_trial(dict(zip(names, key, strict=True)))
-    run(study, table.measure, environment=ENVIRONMENT)
-    return study.records()
+    with tempfile.TemporaryDirectory() as folder:
+        study = create_or_resume(
+            open_store(str(Path(folder) / "replay.db"), create=True),
+            "replay",
+            identity=table.identity,
+            dense=lambda: table.dense,
+            budget=trials,
+            sampler="random" if sampler == "order" else sampler,
+            seed=seed,
+            racing=MODES[mode],
+        )
+        if sampler == "order":
+            names = [item.name for item in table.identity.space.ranges]
+            for key in Random(seed).sample(sorted(table.measurements), trials):
+                study.optuna.enqueue_trial(dict(zip(names, key, strict=True)))
+        run(study, table.measure, environment=ENVIRONMENT)
+        return study.records()
 
 
 def compared(table: Table, mode: str, seed: int, records: list[TrialRecord], goal: float) -> Search:
