@@ -117,7 +117,7 @@ def test_two_workers_share_a_search_and_a_third_that_joins_finishes_it(
     environment = os.environ | {"ATM_SEARCH_STORAGE": f"sqlite:///{tmp_path}/atm.db"}
     environment |= {"OMP_NUM_THREADS": "1"}
     start = [*COMMAND, "start", "--model", "test_vit", "--checkpoint", str(tiny_checkpoint)]
-    start += ["--data", str(folder), "--sampler", "random", "--workers", "2", "--trials", "60"]
+    start += ["--data", str(folder), "--sampler", "random", "--workers", "2", "--trials", "120"]
     start += ["--batch-size", "1"]  # slow, so that the third joins long before the end
     with subprocess.Popen(start, stderr=subprocess.PIPE, text=True, env=environment) as first:
         assert first.stderr is not None
@@ -129,7 +129,7 @@ def test_two_workers_share_a_search_and_a_third_that_joins_finishes_it(
         ) as second:
             assert second.stderr is not None
             for line in second.stderr:
-                if "/60] trial" in line:
+                if "/120] trial" in line:
                     break
             first.send_signal(signal.SIGINT)
             asked = time.monotonic()
@@ -138,11 +138,11 @@ def test_two_workers_share_a_search_and_a_third_that_joins_finishes_it(
             assert time.monotonic() - asked < 20
             joined = second.stderr.read()
             assert second.wait() == 0, joined
-    assert "The study has 60 of 60 trials." in joined
+    assert "The study has 120 of 120 trials." in joined
     storage = open_store(environment["ATM_SEARCH_STORAGE"], create=False)
     states = Counter(record.state.name for record in load(storage).records())
     storage.engine.dispose()
-    assert states["COMPLETE"] == 60
+    assert states["COMPLETE"] == 120
     assert "RUNNING" not in states
 
 
