@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,26 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atm_search.cli.main import main
-
 Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(name="cli")
-def _cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """Runs a command in this process; its exit code and what it printed."""
-    for name in ("ATM_SEARCH_STORAGE", "ATM_SEARCH_DATA", "ATM_SEARCH_CHECKPOINTS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["atm-search", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        said = capfd.readouterr()
-        return int(caught.value.code or 0), said.out, " ".join(said.err.split())
-
-    return run
 
 
 @pytest.fixture(name="folder")

@@ -11,27 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from atm_search.cli.main import main
-
 Cli = Callable[..., tuple[int, str, str]]
 START = ["start", "--images", 20, "--batch-size", 10, "--trials", 2, "--sampler", "random"]
-
-
-@pytest.fixture(name="cli")
-def _cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """Runs a command in this process; its exit code and what it printed."""
-    for name in ("ATM_SEARCH_STORAGE", "ATM_SEARCH_DATA", "ATM_SEARCH_CHECKPOINTS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["atm-search", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        said = capfd.readouterr()
-        return int(caught.value.code or 0), said.out, " ".join(said.err.split())
-
-    return run
 
 
 def test_a_study_is_copied_with_its_frontier_and_removed(cli: Cli) -> None:

@@ -15,23 +15,6 @@ from atm_search.cli.main import main
 Cli = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(name="cli")
-def _cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """Runs a command in this process; its exit code and what it printed, in one line each."""
-    for name in ("ATM_SEARCH_STORAGE", "ATM_SEARCH_DATA", "ATM_SEARCH_CHECKPOINTS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["atm-search", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        said = capfd.readouterr()
-        return int(caught.value.code or 0), said.out, " ".join(said.err.split())
-
-    return run
-
-
 @pytest.fixture(scope="module", name="searched")
 def _searched(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images and a finished search of the tiny model."""
