@@ -74,7 +74,7 @@ class Identity:
         Raises:
             ParameterError: it is not of the space.
         """
-        return self.space.key(self.space.named(method, params))
+        return self.space.key({METHOD: method, **self.space.named(method, params)})
 
     def configured(self, point: Mapping[str, Any]) -> Method:
         """The method at one point of the space.

@@ -144,12 +144,10 @@ class Space:
         }
 
     def named(self, method: str | None, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters of a method by the names that they have here; undoes `own`."""
+        """A method's parameters by the names that they have here; undoes `own`."""
         if not self.methods:
             return dict(params)
-        return {METHOD: method} | {
-            _named(str(method), name): value for name, value in params.items()
-        }
+        return {_named(str(method), name): value for name, value in params.items()}
 
     def at(self, index: int) -> Point:
         """The configuration at an index, 0 to len - 1; the last range varies fastest."""

@@ -100,7 +100,7 @@ def _point(identity: Identity, entry: Any) -> Point:
             )
         elif isinstance(value, bool) or not isinstance(value, int | float):
             raise ParameterError(f"{name}={value!r} is no number.")
-    point = identity.space.canonical(identity.space.named(method, given))
+    point = identity.space.canonical({METHOD: method, **identity.space.named(method, given)})
     identity.configured(point)
     return point
 
