@@ -17,10 +17,11 @@ def note(view: View) -> list[str]:
     """What was searched, on what, how far it is, and the picks; a sentence or two each."""
     study = view.study
     identity, dense = study.identity, study.dense
+    source = Path(study.plan.hints.get("data", "of unknown source")).name
     lines = [
         f"{', '.join(identity.methods).upper()} in {identity.model}, searched by "
         f"{study.plan.sampler} over {_count(identity.space.size)} configurations, on "
-        f"{dense.images:,} images ({Path(study.plan.hints.get('data', 'of unknown source')).name}). "
+        f"{dense.images:,} images ({source}). "
         f"The dense model reaches top-1 {dense.top1:.2f} % for {dense.gflops:.4f} GFLOPs.",
         f"{status_text(status(view))}; {len(view.points)} configurations on the frontier.",
     ]
