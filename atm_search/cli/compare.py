@@ -1,11 +1,15 @@
 """`atm-search compare`."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from atm_search.cli import options
+
+if TYPE_CHECKING:
+    from atm_search.measure.flops import LastBlock
+    from atm_search.search.study import Study
 
 Studies = Annotated[
     list[str] | None,
@@ -48,8 +52,21 @@ def compare(
         known = ", ".join(name for _, name in found) or "none"
         raise StudyError(f"No study '{min(unknown)}' here. There is: {known}.")
     studies = [load(store, name) for store, name in found if not study or name in study]
-    comparison = side_by_side(studies, budgets=[*(at or []), *(more or [])])
+    last_block = _last_block(studies[0]) if studies else None
+    comparison = side_by_side(studies, budgets=[*(at or []), *(more or [])], last_block=last_block)
     if as_json:
         print(json.dumps(comparison_summary(comparison), indent=2))
     else:
         result_console().print(comparison_table(comparison))
+
+
+def _last_block(study: "Study") -> "LastBlock | None":
+    """What the last block of a study's model costs, if it is known here and can be saved."""
+    from atm_search.errors import ModelError
+    from atm_search.measure.flops import LastBlock
+    from atm_search.models.zoo import architecture
+
+    try:
+        return LastBlock.of(architecture(study.identity.model))
+    except ModelError:  # of a package that is not installed here
+        return None

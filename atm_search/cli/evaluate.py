@@ -19,6 +19,12 @@ Alpha = Annotated[float | None, typer.Option("--alpha", help="atm: fall of the t
 TauMin = Annotated[float | None, typer.Option("--tau-min", help="atm: least similarity asked.")]
 Split = Annotated[int | None, typer.Option("--split", help="atm: split depth, 0 to the depth.")]
 R = Annotated[int | None, typer.Option("--r", help="tome: tokens merged in every block.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Any parameter of the method; may be repeated."
+    ),
+]
 Config = Annotated[Path | None, typer.Option("--config", help="A YAML file that export wrote.")]
 Dense = Annotated[bool, typer.Option("--dense", help="Measure the untouched model.")]
 
@@ -37,6 +43,7 @@ def evaluate(
     tau_min: TauMin = None,
     split: Split = None,
     r: R = None,
+    set_: Set = None,
     crop_pct: options.CropPct = None,
     skip_corrupt: options.SkipCorrupt = False,
     dtype: options.Dtype = None,
@@ -45,7 +52,7 @@ def evaluate(
 ) -> None:
     """Measure one configuration: its accuracy beside the dense model's, and what it costs.
 
-    Example: atm-search evaluate --tau0 0.985 --alpha 0.025 --tau-min 0.885 --split 9
+    Example: atm-search evaluate --method evit --set keep_rate=0.7 --set fuse=false
     """
     from atm_search.cli.prepare import prepare
     from atm_search.show.consoles import log_console, result_console
@@ -55,15 +62,23 @@ def evaluate(
     params = {"tau0": tau0, "alpha": alpha, "tau_min": tau_min, "split_depth": split, "r": r}
     given = {name: value for name, value in params.items() if value is not None}
     if config is not None:
-        _refuse("--config", given, dense=dense, method=method, model=model, crop_pct=crop_pct)
+        _refuse(
+            "--config",
+            given,
+            set=set_,
+            dense=dense,
+            method=method,
+            model=model,
+            crop_pct=crop_pct,
+        )
         wanted = _of_file(config, checkpoint=checkpoint, dtype=dtype, device=device)
     else:
         if dense:
-            _refuse("--dense", given, method=method)
+            _refuse("--dense", given, set=set_, method=method)
         wanted = _of_options(
             model,
             None if dense else (method or "atm"),
-            given,
+            _with_set(given, set_ or []),
             crop_pct=crop_pct,
             checkpoint=checkpoint,
             dtype=dtype,
@@ -119,6 +134,7 @@ def _of_options(
     """What the command line alone asks for; method None is the dense model."""
     from atm_search.measure.precision import AUTO, loaded_as
     from atm_search.merging.registry import build, method_class
+    from atm_search.models.reduction import require_class_token
     from atm_search.models.zoo import DEMO, load_model
 
     dtype = AUTO if dtype is None else dtype
@@ -134,9 +150,33 @@ def _of_options(
     if method is None:
         return _Wanted(loaded, None, dtype)
     suits = loaded.prop_attn and method_class(method).prop_attn
-    chosen = build(method, params | {"prop_attn": suits})
+    chosen = build(method, {"prop_attn": suits} | params)
     chosen.check(loaded.depth)
+    require_class_token(loaded.network, chosen)
     return _Wanted(loaded, chosen, dtype)
+
+
+def _with_set(given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """Parameters with those that `--set` adds, their values read as in a YAML file.
+
+    Raises:
+        ParameterError: one is no assignment, or sets what is given already.
+    """
+    import yaml
+
+    params = dict(given)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = None
+        if not (name and equals) or value is None:
+            raise ParameterError(f"--set {assignment}: write NAME=VALUE, such as keep_rate=0.7.")
+        if name in params:
+            raise ParameterError(f"--set {assignment}: {name} is given already, {params[name]}.")
+        params[name] = value
+    return params
 
 
 def _of_file(config: Path, *, dtype: str | None, checkpoint: Path | None, device: str) -> _Wanted:

@@ -109,7 +109,7 @@ def _configuration(study: "Study", record: "TrialRecord", choice: "Pick") -> "Co
             weights_source=hints["weights"],
             preprocessing=Preprocessing.from_config(identity.protocol["preprocessing"]),
         ),
-        method=MethodSection(name=identity.method, params=dict(record.params)),
+        method=MethodSection(name=choice.point.method, params=dict(record.params)),
         protocol=ProtocolSection(
             batch_size=identity.protocol["batch_size"],
             dtype=identity.protocol["dtype"],

@@ -35,6 +35,13 @@ Trials = Annotated[
         help="Finished trials in total, those of earlier runs included. Default: 50; grid: all.",
     ),
 ]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help="atm (default), tome, evit, diffrate, mctf, ats ...; tome,evit searches both at once.",
+    ),
+]
 Sampler = Annotated[
     str | None,
     typer.Option("--sampler", help="auto (default), gp, tpe, nsga2, nsga3, qmc, grid or random."),
@@ -87,9 +94,6 @@ Workers = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Makes a search repeatable.")]
 
-METHOD = "atm"
-"""What is searched unless the file or the command line names another method."""
-
 
 def start(
     file: File = None,
@@ -99,7 +103,7 @@ def start(
     data: options.Data = None,
     images: options.Images = None,
     batch_size: options.BatchSize = None,
-    method: options.Method = None,
+    method: Methods = None,
     objectives: Goals = None,
     sampler: Sampler = None,
     step: Step = None,
@@ -168,17 +172,19 @@ def start(
 
 def _wanted(file: Path | None, **given: Any) -> "StudyFile":
     """What the file and the command line ask for; what can be refused before work begins, is."""
-    from atm_search.merging.registry import method_class
     from atm_search.search.objectives import Objectives
     from atm_search.search.samplers import resolve
     from atm_search.search.study_file import StudyFile
 
     wanted = (StudyFile() if file is None else StudyFile.read(file)).over(**given)
-    resolve(wanted.sampler or "auto", 1 if wanted.trials is None else wanted.trials)
+    resolve(
+        wanted.sampler or "auto",
+        1 if wanted.trials is None else wanted.trials,
+        conditional=len(wanted.methods()) > 1,
+    )
     wanted.limits()
     if wanted.objectives is not None:
         Objectives.parse(wanted.objectives)
-    method_class(wanted.method or METHOD)
     return wanted
 
 
@@ -209,6 +215,8 @@ def _evaluator(
     """The model and the images that are asked for."""
     from atm_search.cli.prepare import prepare
     from atm_search.measure.precision import AUTO, loaded_as
+    from atm_search.merging.registry import method_class
+    from atm_search.models.reduction import require_class_token
     from atm_search.models.zoo import DEMO, load_model
 
     dtype = wanted.protocol.dtype or AUTO
@@ -219,6 +227,8 @@ def _evaluator(
         device=device,
         dtype=loaded_as(dtype),
     )
+    for name in wanted.methods():
+        require_class_token(loaded.network, method_class(name))
     wanted.budget(_space(loaded, wanted))  # refuses what it has to before the work begins
     return prepare(
         console,
@@ -319,7 +329,8 @@ def _begin(
     )
     console.print(
         f"Study    {begun.name}, {begun.plan.budget} trials, sampler "
-        f"{resolve(begun.plan.sampler, begun.plan.budget)}, seed {begun.plan.seed}\n"
+        f"{resolve(begun.plan.sampler, begun.plan.budget, conditional=identity.is_conditional)}, "
+        f"seed {begun.plan.seed}\n"
         f"Optimise {begun.objectives.in_words()}\n"
         f"Dense    {dense_text(begun.dense)}\n"
         f"Racing   {racing_text(begun.plan.racing)}"
@@ -409,16 +420,22 @@ def _identity(evaluator: "Evaluator", wanted: "StudyFile") -> "Identity":
     """What the search's trials will be measured on, and how."""
     from atm_search.cli.prepare import measured_on
     from atm_search.merging.registry import method_class
-    from atm_search.search.identity import Identity
+    from atm_search.search.identity import SEPARATOR, Identity
 
-    method = wanted.method or METHOD
-    searched = method_class(method)
+    space = _space(evaluator.model, wanted)
+    fixed: dict[str, Any] = {}
+    for name in wanted.methods():
+        searched = method_class(name)
+        own = searched.defaults()
+        own["prop_attn"] = evaluator.model.prop_attn and searched.prop_attn
+        if space.methods:  # lossless and worth 5 %: on for all, or none could be compared
+            own["cls_only_last_block"] = True
+        fixed |= space.named(name, own)
     return Identity(
         **measured_on(evaluator),
-        method=method,
-        fixed_params=searched.defaults()
-        | {"prop_attn": evaluator.model.prop_attn and searched.prop_attn},
-        space=_space(evaluator.model, wanted),
+        method=SEPARATOR.join(wanted.methods()),
+        fixed_params=fixed,
+        space=space,
         constraints=wanted.limits(),
         objectives=_objectives(wanted),
     )
@@ -429,7 +446,9 @@ def _count(hits: "Tensor | None") -> int | None:
 
 
 def _space(model: "LoadedModel", wanted: "StudyFile") -> "Space":
-    """What is searched: the method's own ranges in this model, as far as the file leaves them."""
+    """What is searched: the methods' own ranges in this model, as far as the file leaves them."""
     from atm_search.merging.registry import method_class
+    from atm_search.search.space import Space
 
-    return wanted.ranges(method_class(wanted.method or METHOD).space(model.depth))
+    own = {name: method_class(name).space(model.depth) for name in wanted.methods()}
+    return wanted.ranges(Space.of(own))

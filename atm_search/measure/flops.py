@@ -13,9 +13,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from atm_search.measure.measurement import Measurement
 from atm_search.merging.tokens import Count
 from atm_search.models.forward_pass import BlockTokens, ForwardPass
 from atm_search.models.mixed import MixedReadOut
+from atm_search.models.reduction import reads_prefix_only
 
 GIGA = 1e9
 
@@ -105,6 +107,42 @@ class CostModel:
             total = total + block.values * value + block.outputs * block.values * dim
             total = total + block.outputs * output + block.mlp * mlp
         return total if isinstance(total, int) else round(float(total.double().mean()))
+
+
+@dataclass(frozen=True)
+class LastBlock:
+    """What the last block's MLP costs in a model whose head reads prefix tokens alone.
+
+    There it need not see any other token, which changes no answer and saves some 5 %: methods are
+    compared either all with it or all without.
+    """
+
+    gflops_per_token: float
+    num_prefix_tokens: int
+
+    @classmethod
+    def of(cls, model: VisionTransformer) -> "LastBlock | None":
+        """That of a model; None if its head reads more, so that there is no choice."""
+        if not reads_prefix_only(model):
+            return None
+        return cls(_linear_weights(model.blocks[-1].mlp) / GIGA, model.num_prefix_tokens)
+
+    def gflops(self, measured: Measurement, *, was: bool, prefix_only: bool) -> float:
+        """What a measured configuration costs with, or without, prefix tokens alone in that MLP.
+
+        Exact but for one case: of what was measured with prefix tokens alone, nobody knows what
+        the last block would have merged. Without, it counts as if that were nothing.
+
+        Args:
+            measured: the measurement.
+            was: whether it was measured with prefix tokens alone.
+            prefix_only: whether to count with prefix tokens alone.
+        """
+        if was == prefix_only:
+            return measured.gflops
+        tokens = measured.tokens_per_layer[-2 if was else -1]
+        saved = (tokens - self.num_prefix_tokens) * self.gflops_per_token
+        return measured.gflops - saved if prefix_only else measured.gflops + saved
 
 
 def _linear_weights(module: nn.Module) -> int:

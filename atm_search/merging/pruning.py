@@ -1,12 +1,63 @@
 """Which tokens matter to the class token, and dropping the others."""
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from atm_search.merging.method import Layer
+from atm_search.merging.method import Layer, Method, Range
+from atm_search.merging.schedule import acting_blocks, check_keep_rate
 from atm_search.merging.tokens import Tokens, rows
+
+
+class Ranked(NamedTuple):
+    """Tokens by what the class token attends to, prefix tokens apart."""
+
+    staying: Tensor
+    """Positions in ascending order, int64 [batch, kept]."""
+    leaving: Tensor
+    """Positions, most important first, int64 [batch, others]."""
+    attention: Tensor
+    """Of the class token, the mean over heads, float32 [batch, tokens]."""
+    multiply_adds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepAttended(Method):
+    """Keep what the class token attends to most, in three blocks; what becomes of the rest differs.
+
+    The blocks stand after one, two and three quarters of the depth: 4, 7 and 10 of 12.
+    """
+
+    needs_class_token: ClassVar[bool] = True
+
+    keep_rate: float
+    """Share of the tokens that each of the three blocks keeps, rounded up; 0 < keep_rate <= 1."""
+
+    def __post_init__(self) -> None:
+        check_keep_rate(self.keep_rate)
+
+    @classmethod
+    def space(cls, depth: int) -> tuple[Range, ...]:
+        """Keep rates around those that EViT publishes, 0.5 to 0.9."""
+        return (Range("keep_rate", 0.3, 1.0, 0.01),)
+
+    def check(self, depth: int) -> None:
+        """Any keep rate suits any depth."""
+
+    def ranked(self, tokens: Tokens, layer: Layer) -> Ranked | None:
+        """Which tokens stay in a block and which leave; None where all stay."""
+        prefix = tokens.num_prefix_tokens
+        patches = len(tokens) - prefix
+        kept = math.ceil(self.keep_rate * patches)
+        if layer.number not in acting_blocks(layer.depth) or kept >= patches:
+            return None
+        attention, multiply_adds = cls_attention(layer, tokens.size if self.prop_attn else None)
+        order = by_importance(attention, prefix)
+        staying = order[:, :kept].sort(dim=1).values
+        return Ranked(staying, order[:, kept:], attention, multiply_adds)
 
 
 def cls_attention(layer: Layer, size: Tensor | None) -> tuple[Tensor, int]:

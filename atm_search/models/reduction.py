@@ -58,7 +58,7 @@ def reads_prefix_only(model: VisionTransformer) -> bool:
     return bool(model.global_pool == "token")
 
 
-def require_class_token(model: VisionTransformer, method: Method) -> None:
+def require_class_token(model: VisionTransformer, method: Method | type[Method]) -> None:
     """Check that the model has what the method looks at.
 
     Raises:

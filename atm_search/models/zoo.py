@@ -165,6 +165,22 @@ def load_model(
     )
 
 
+def architecture(name: str) -> VisionTransformer:
+    """A model without weights, by the name that it was loaded under: its shapes, at no cost.
+
+    Raises:
+        ModelError: there is no such model here.
+    """
+    if name not in (DEMO, *RECIPES) and not timm.is_model(name):
+        raise ModelError(f"No model '{name}'. {_nearest(name)}")
+    with torch.device("meta"):
+        if name == DEMO:
+            return VisionTransformer(**DEMO_ARCHITECTURE)
+        if name in RECIPES:
+            return RECIPES[name].build()
+        return require_vit(timm.create_model(name, pretrained=False))
+
+
 def _load_demo(checkpoint: Path | None) -> tuple[VisionTransformer, str]:
     build = partial(VisionTransformer, **DEMO_ARCHITECTURE)
     if checkpoint is not None:

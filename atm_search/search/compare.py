@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atm_search.errors import ParameterError, StudyError
+from atm_search.measure.flops import LastBlock
 from atm_search.search.dense import Dense
 from atm_search.search.frontier import FrontierPoint, measured_points
 from atm_search.search.study import Study
@@ -13,15 +14,26 @@ SHARES = (0.9, 0.8, 0.7)
 
 
 @dataclass(frozen=True)
+class Priced:
+    """A configuration, and what it costs as its contender counts."""
+
+    point: FrontierPoint
+    gflops: float
+
+
+@dataclass(frozen=True)
 class Contender:
     """The best of one method."""
 
     method: str
+    prefix_only: bool | None
+    """Whether GFLOPs are with prefix tokens alone in the last block's MLP, whatever was measured;
+    None as measured."""
     measured: int
     """Configurations, over all studies."""
-    at: tuple[FrontierPoint | None, ...]
+    at: tuple[Priced | None, ...]
     """For each budget the most accurate configuration within it; None if there is none."""
-    lossless: FrontierPoint | None
+    lossless: Priced | None
     """The cheapest configuration with at least the dense model's accuracy on these images."""
 
 
@@ -34,23 +46,15 @@ class Comparison:
     budgets: tuple[float, ...]
     """GFLOPs."""
     contenders: tuple[Contender, ...]
-    """In the order of their studies."""
-
-    @property
-    def last_block(self) -> dict[bool, list[str]]:
-        """Methods by whether some of the listed let only prefix tokens into the last block's MLP.
-
-        That is lossless and worth about 5 %: a fair comparison has one key.
-        """
-        found: dict[bool, list[str]] = {}
-        for contender in self.contenders:
-            listed = [point for point in (*contender.at, contender.lossless) if point is not None]
-            for switch in sorted({_last_block(point) for point in listed}):
-                found.setdefault(switch, []).append(contender.method)
-        return found
+    """In the order of their studies; twice if GFLOPs can be counted in two ways."""
 
 
-def compare(studies: Sequence[Study], *, budgets: Sequence[float] = ()) -> Comparison:
+def compare(
+    studies: Sequence[Study],
+    *,
+    budgets: Sequence[float] = (),
+    last_block: LastBlock | None = None,
+) -> Comparison:
     """The methods of some studies; of several studies with one method the points are pooled.
 
     Every configuration measured on all images counts, whatever constraints its study had.
@@ -58,6 +62,8 @@ def compare(studies: Sequence[Study], *, budgets: Sequence[float] = ()) -> Compa
     Args:
         studies: one at least.
         budgets: GFLOPs; without any, shares of the dense model's, to one decimal.
+        last_block: of the model, if its head reads prefix tokens alone: then every method is
+            compared with that saving, and without.
 
     Raises:
         StudyError: there is no study, or two are not of the same model and images.
@@ -75,13 +81,18 @@ def compare(studies: Sequence[Study], *, budgets: Sequence[float] = ()) -> Compa
     for study in studies:
         study.require_labels("a comparison")
         points = measured_points(study.records(), study.dense)
-        pooled.setdefault(study.identity.method, [])
+        for method in study.identity.methods:
+            pooled.setdefault(method, [])
         for point in points:
             pooled.setdefault(point.method, []).append(point)
     limits = tuple(budgets) or tuple(
         dict.fromkeys(round(share * first.dense.gflops, 1) for share in SHARES)
     )
-    contenders = tuple(_contender(name, points, limits) for name, points in pooled.items())
+    contenders = tuple(
+        _contender(name, _priced(points, last_block, prefix_only), limits, prefix_only)
+        for prefix_only in ([None] if last_block is None else [True, False])
+        for name, points in pooled.items()
+    )
     return Comparison(first.identity.model, first.dense, limits, contenders)
 
 
@@ -97,17 +108,34 @@ def _check_alike(one: Study, other: Study) -> None:
             )
 
 
-def _contender(method: str, points: Sequence[FrontierPoint], budgets: Sequence[float]) -> Contender:
+def _priced(
+    points: Sequence[FrontierPoint], last_block: LastBlock | None, prefix_only: bool | None
+) -> list[Priced]:
+    """Points with what they cost."""
+    if last_block is None or prefix_only is None:
+        return [Priced(point, point.measurement.gflops) for point in points]
+    return [
+        Priced(
+            point,
+            last_block.gflops(
+                point.measurement,
+                was=bool(point.params.get("cls_only_last_block", False)),
+                prefix_only=prefix_only,
+            ),
+        )
+        for point in points
+    ]
+
+
+def _contender(
+    method: str, points: Sequence[Priced], budgets: Sequence[float], prefix_only: bool | None
+) -> Contender:
     at = []
     for budget in budgets:
-        within = [point for point in points if point.measurement.gflops <= budget]
+        within = [priced for priced in points if priced.gflops <= budget]
         # Of equals the cheaper.
-        best = max(within, key=lambda p: (p.measurement.top1, -p.measurement.gflops), default=None)
+        best = max(within, key=lambda p: (p.point.measurement.top1, -p.gflops), default=None)
         at.append(best)
-    without_loss = [point for point in points if point.measurement.delta_top1 >= 0.0]
-    cheapest = min(without_loss, key=lambda point: point.measurement.gflops, default=None)
-    return Contender(method, len(points), tuple(at), cheapest)
-
-
-def _last_block(point: FrontierPoint) -> bool:
-    return bool(point.params.get("cls_only_last_block", False))
+    without_loss = [priced for priced in points if priced.point.measurement.delta_top1 >= 0.0]
+    cheapest = min(without_loss, key=lambda priced: priced.gflops, default=None)
+    return Contender(method, prefix_only, len(points), tuple(at), cheapest)

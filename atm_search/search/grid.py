@@ -1,11 +1,13 @@
 """The sweep over a sub-grid, in a fixed order, by any number of workers."""
 
 from atm_search.search.history import History
-from atm_search.search.space import Space
+from atm_search.search.space import Point, Space
 
 
 class SubGrid:
     """Hands out the points of a sub-grid, each once, the first free one first.
+
+    Of several methods, one after another.
 
     A worker queues a point before it takes a trial. Two workers may queue the same point; numbers
     of trials are unique and only grow, so the earlier trial has it and the later one is given up.
@@ -15,13 +17,13 @@ class SubGrid:
         self._space = space.thinned(step)
         self._worker = worker
 
-    def next(self, history: History) -> dict[str, float] | None:
+    def next(self, history: History) -> Point | None:
         """A point that is not measured, given up, queued or running; None if there is none left.
 
         Of several workers each takes another one of the first that are free.
         """
         held = history.held
-        free: list[dict[str, float]] = []
+        free: list[Point] = []
         for params in self._space:
             key = self._space.key(params)
             if key in history.measured or key in held or history.given_up(key) is not None:

@@ -101,21 +101,20 @@ class Sweeper:
     def _fail(self, trial: FrozenTrial) -> None:
         """End a trial and queue its configuration, if it had one and may be measured again."""
         key, identity = self._history.key(trial), self._study.identity
-        params: dict[str, float] = dict(trial.params)
+        point = dict(trial.params) if key is None else identity.space.point(key)
+        method, params = identity.described(point)
         twin = None
-        if key is not None:
-            params = dict(zip((item.name for item in identity.space.ranges), key, strict=True))
         if key is not None and self._history.may_retry(key):
             twin = create_trial(
                 state=TrialState.WAITING,
-                system_attrs={"fixed_params": params},
+                system_attrs={"fixed_params": point},
                 user_attrs={QUEUED: True},
             )
         record = TrialRecord(
             number=trial.number,
             state=TrialState.FAIL,
-            method=identity.method,
-            params={**identity.fixed_params, **params},
+            method=method,
+            params=params,
             lost=True,
         )
         self._storage.fail_lost(

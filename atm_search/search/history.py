@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from atm_search.errors import ParameterError
 from atm_search.measure.measurement import Measurement
 from atm_search.measure.racing import Rival
-from atm_search.search.space import Key, Space
+from atm_search.search.space import Key, Point, Space
 from atm_search.search.study import Study
 from atm_search.search.trials import TrialRecord
 
@@ -140,13 +140,13 @@ class History:
         now = {self.key(trial) for trial in self.running} - {None}
         return len(self._ended() | now) >= self._space.size
 
-    def unseen(self, random: Random) -> dict[str, float] | None:
+    def unseen(self, random: Random) -> Point | None:
         """A configuration that nobody measured, measures, queued or gave up; None without one.
 
         It is the next one after a random one.
         """
         live = {self.key(trial) for trial in self.trials if not trial.state.is_finished()}
-        start = random.randrange(self._space.size)
+        start = self._space.random_index(random)
         for step in range(self._space.size):
             params = self._space.at((start + step) % self._space.size)
             key = self._space.key(params)
@@ -169,7 +169,7 @@ class History:
 
     def _learn(self, record: TrialRecord) -> None:
         try:
-            key = self._space.key(record.params)
+            key = self._study.identity.key(record.method, record.params)
         except ParameterError:  # another program's trial, or one queued off the grid
             return
         if record.measured:
@@ -183,9 +183,8 @@ class History:
             self._reasons.setdefault(key, record.reason)
 
     def _effective_key(self, key: Key) -> tuple[Any, ...]:
-        names = (item.name for item in self._space.ranges)
         try:
-            return self._study.identity.effective_key(dict(zip(names, key, strict=True)))
+            return self._study.identity.effective_key(self._space.point(key))
         except ParameterError:  # refused by the method, whenever somebody measures it
             return key
 

@@ -9,7 +9,10 @@ from atm_search.merging.method import Method, Range
 from atm_search.merging.registry import build
 from atm_search.search.constraints import UNLIMITED, Constraints
 from atm_search.search.objectives import TOP1, Objectives
-from atm_search.search.space import Space
+from atm_search.search.space import METHOD, Key, Space
+
+SEPARATOR = ","
+"""Between the names of several methods."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +33,9 @@ class Identity:
     protocol: Mapping[str, Any]
     """How measurements are taken: batch_size, dtype, preprocessing; plain values, nested or not."""
     method: str
-    """Its registered name."""
+    """Its registered name; of several, all of them with commas between."""
     fixed_params: Mapping[str, Any]
-    """Parameters of the method that the search leaves alone, such as prop_attn."""
+    """Parameters that the search leaves alone, such as prop_attn, by the names of the space."""
     space: Space
     constraints: Constraints = UNLIMITED
     """Part of it: samplers need the same constraints on every trial."""
@@ -47,24 +50,53 @@ class Identity:
         for name in ("protocol", "fixed_params"):
             object.__setattr__(self, name, json.loads(json.dumps(dict(getattr(self, name)))))
 
-    def configured(self, params: Mapping[str, Any]) -> Method:
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that are searched, one or several."""
+        return self.space.methods or (self.method,)
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether which parameters a point has depends on its method."""
+        return bool(self.space.methods)
+
+    def described(self, point: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        """A point of the space as trials record it: its method, and all parameters of that.
+
+        The method is None where there are several and the point, which may be any, names none.
+        """
+        method = point.get(METHOD) if self.space.methods else self.method
+        return method, self.space.own(method, {**self.fixed_params, **point})
+
+    def key(self, method: str | None, params: Mapping[str, Any]) -> Key:
+        """The key in the space of a configuration that a trial recorded; undoes `described`.
+
+        Raises:
+            ParameterError: it is not of the space.
+        """
+        return self.space.key({METHOD: method, **self.space.named(method, params)})
+
+    def configured(self, point: Mapping[str, Any]) -> Method:
         """The method at one point of the space.
 
         Raises:
             ParameterError: the parameters do not go together.
         """
-        return build(self.method, {**self.fixed_params, **params})
+        method, params = self.described(point)
+        return build(str(method), params)
 
-    def effective_key(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
+    def effective_key(self, point: Mapping[str, Any]) -> tuple[Any, ...]:
         """Equal for two points of the space only if they do exactly the same in the model.
 
         Raises:
             ParameterError: the parameters do not go together.
         """
+        key = self.space.key(point)
         if self.depth is None:
-            return self.space.key(params)
-        method = self.configured({item.name: params[item.name] for item in self.space.ranges})
-        return method.effective_key(self.depth, prefix_only_head=self.prefix_only_head)
+            return key
+        method = self.configured(self.space.point(key))
+        own = method.effective_key(self.depth, prefix_only_head=self.prefix_only_head)
+        return (method.name, *own)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` gives an equal identity back."""
@@ -90,7 +122,8 @@ class Identity:
         values = dict(values)
         (searched, _), _ = values["objectives"]
         objectives = Objectives(searched, values.pop("frontier", searched))
-        space = Space.from_list(values["space"])
+        methods = values["method"].split(SEPARATOR)
+        space = Space.from_list(values["space"], methods if len(methods) > 1 else ())
         constraints = Constraints(**values.get("constraints", {}))
         own = {"space": space, "constraints": constraints, "objectives": objectives}
         return cls(**{**values, **own})

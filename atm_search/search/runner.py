@@ -21,7 +21,7 @@ from atm_search.search.heartbeat import Heartbeat
 from atm_search.search.history import History
 from atm_search.search.interrupts import Interrupts
 from atm_search.search.samplers import single_thread
-from atm_search.search.space import Key
+from atm_search.search.space import Key, Point
 from atm_search.search.study import Study
 from atm_search.search.trials import ATTRIBUTE, QUEUED, Environment, TrialRecord
 
@@ -78,7 +78,8 @@ class TrialRunner:
             if not self._tell(trial, record):
                 # Taken for dead, we were not: the trial that was queued instead gets our figures.
                 if record.measured and record.reused_from is None:
-                    self._late[self._study.identity.space.key(record.params)] = record
+                    key = self._study.identity.key(record.method, record.params)
+                    self._late[key] = record
                 return None
         if record.surplus:
             if self._history.was_queued(trial.number) and self._is_beyond(trial, budget):
@@ -108,7 +109,7 @@ class TrialRunner:
             self._tell(trial, self._record(trial, reason=f"{type(error).__name__}: {error}"))
             raise
 
-    def _measured(self, trial: optuna.Trial, params: dict[str, float], budget: int) -> TrialRecord:
+    def _measured(self, trial: optuna.Trial, params: Point, budget: int) -> TrialRecord:
         """The finished trial, with its configuration's stored measurement or a new one."""
         key = self._study.identity.space.key(params)
         self._history.refresh()
@@ -164,7 +165,7 @@ class TrialRunner:
     ) -> TrialRecord:
         """The finished trial with a measurement of the same, or of what does the same."""
         first = known.number if known.reused_from is None else known.reused_from
-        own = {**self._study.identity.fixed_params, **params}
+        _, own = self._study.identity.described(params)
         return replace(known, number=trial.number, params=own, reused_from=first)
 
     def _is_measured_now(self, trial: optuna.Trial, key: Key) -> bool:
@@ -184,14 +185,15 @@ class TrialRunner:
     def _record(self, trial: optuna.Trial, **facts: Any) -> TrialRecord:
         """The record of a failed trial, but for what `facts` say."""
         identity = self._study.identity
-        params = trial.params
+        point: Mapping[str, Any] = trial.params
         with suppress(ParameterError):  # not suggested yet, or off the grid: kept as they are
-            params = identity.space.canonical(params)
+            point = identity.space.canonical(point)
+        method, params = identity.described(point)
         common = TrialRecord(
             number=trial.number,
             state=TrialState.FAIL,
-            method=identity.method,
-            params={**identity.fixed_params, **params},
+            method=method,
+            params=params,
             environment=self._environment,
         )
         return replace(common, **facts)

@@ -127,7 +127,7 @@ def create_or_resume(
         ParameterError: the sampler is unknown, budget, seed or step are no counts, or
             there are no such races.
     """
-    resolve(sampler or "auto", budget)
+    resolve(sampler or "auto", budget, conditional=identity.is_conditional)
     identity.space.thinned(1 if step is None else step)  # refuses what is no step
     if seed is not None and seed < 0:
         raise ParameterError(f"seed={seed} is negative: use 0 or more.")

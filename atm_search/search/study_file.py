@@ -1,6 +1,7 @@
 """The YAML file that describes a search, for `atm-search start FILE`."""
 
-from collections.abc import Sequence
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,17 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from atm_search.documents import Document, Section, nearest
 from atm_search.errors import ConfigurationError, ParameterError
 from atm_search.merging.method import Range
+from atm_search.merging.registry import method_class
 from atm_search.search.constraints import Constraints
+from atm_search.search.identity import SEPARATOR
 from atm_search.search.space import Space
 from atm_search.search.start_points import StartPoints
 
 TRIALS = 50
 """Of a search that says nothing else; a grid has as many as it has points."""
+
+METHOD = "atm"
+"""What is searched unless a file or the command line names another method."""
 
 
 class _Strict(Section):
@@ -81,10 +87,11 @@ class StudyFile(_Strict):
     checkpoint: str | None = None
     data: str | None = None
     method: str | None = None
+    """Name of a method, or of several with commas between: then one study searches them all."""
     objectives: str | None = None
     """top1,gflops; kl,gflops; or guided."""
     space: dict[str, RangeSection] = Field(default_factory=dict)
-    """Changes of the method's own ranges, by parameter."""
+    """Changes of the method's own ranges, by parameter; of several, by names such as tome.r."""
     trials: int | None = None
     sampler: str | None = None
     step: int | None = None
@@ -153,20 +160,34 @@ class StudyFile(_Strict):
             return self.trials
         return points if self.sampler == "grid" else TRIALS
 
-    def ranges(self, own: Sequence[Range]) -> Space:
-        """The space: a method's own ranges with the file's changes.
+    def methods(self) -> tuple[str, ...]:
+        """The methods to search, whatever their order, ATM if nothing is said.
+
+        Raises:
+            ParameterError: one is unknown, or named twice.
+        """
+        names = [name.strip() for name in (self.method or METHOD).split(SEPARATOR)]
+        for name in names:
+            method_class(name)
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ParameterError(f"--method names {twice[0]} twice.")
+        return tuple(sorted(names))
+
+    def ranges(self, own: Space) -> Space:
+        """The space: that of the methods with the file's changes.
 
         Raises:
             ConfigurationError: the file changes a parameter that the method's space does not have,
                 or leaves no grid.
         """
-        names = [item.name for item in own]
+        names = [item.name for item in own.ranges]
         for name in self.space:
             if name not in names:
                 raise self._refusal(
                     ["space", name], f"unknown parameter '{name}'.{nearest(name, names)}"
                 )
-        return Space(tuple(self._range(item) for item in own))
+        return replace(own, ranges=tuple(self._range(item) for item in own.ranges))
 
     def start_points(self) -> StartPoints | None:
         """The configurations to measure first, of this file; None if it names none."""

@@ -81,7 +81,12 @@ def run(
         history.refresh()
         plan, started = study.plan, len(history.trials)
         study.optuna.sampler = make_sampler(
-            plan.sampler, seed=plan.seed, budget=plan.budget, worker=worker, started=started
+            plan.sampler,
+            seed=plan.seed,
+            budget=plan.budget,
+            worker=worker,
+            started=started,
+            conditional=study.identity.is_conditional,
         )
         runner = TrialRunner(
             study,

@@ -4,13 +4,18 @@ from typing import Any
 
 from rich.table import Table
 
-from atm_search.search.compare import Comparison
-from atm_search.search.frontier import FrontierPoint
-from atm_search.show.tables import saving
+from atm_search.search.compare import Comparison, Priced
+from atm_search.search.dense import Dense
+
+LAST_BLOCK = {True: "class token", False: "all tokens", None: "as measured"}
+"""What goes through the MLP of the last block."""
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """A row per method: top-1 with the interval of its change at each budget, and lossless cost."""
+    """A row per method: top-1 with the interval of its change at each budget, and lossless cost.
+
+    Twice, if GFLOPs can be counted with and without all tokens in the last block.
+    """
     dense = comparison.dense
     table = Table(
         title=f"{comparison.model} on {dense.images:,} images: dense top-1 {dense.top1:.2f} % at "
@@ -19,17 +24,21 @@ def comparison_table(comparison: Comparison) -> Table:
         caption=_caption(comparison),
         caption_justify="left",
     )
+    table.add_column("last block")
     table.add_column("method")
     table.add_column("measured", justify="right")
     for budget in comparison.budgets:
         table.add_column(f"top-1 at {budget:g} GFLOPs", justify="right")
     table.add_column("GFLOPs without loss", justify="right")
-    for contender in comparison.contenders:
+    for index, contender in enumerate(comparison.contenders):
+        if index and contender.prefix_only != comparison.contenders[index - 1].prefix_only:
+            table.add_section()
         table.add_row(
+            LAST_BLOCK[contender.prefix_only],
             contender.method,
             str(contender.measured),
             *(_accuracy(point) for point in contender.at),
-            _cost(contender.lossless),
+            _cost(contender.lossless, dense),
         )
     return table
 
@@ -44,6 +53,7 @@ def comparison_summary(comparison: Comparison) -> dict[str, Any]:
         "methods": [
             {
                 "method": contender.method,
+                "last_block": LAST_BLOCK[contender.prefix_only],
                 "measured": contender.measured,
                 "at": [_values(point) for point in contender.at],
                 "lossless": _values(contender.lossless),
@@ -53,20 +63,20 @@ def comparison_summary(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _accuracy(point: FrontierPoint | None) -> str:
-    if point is None:
+def _accuracy(priced: Priced | None) -> str:
+    if priced is None:
         return "-"
-    measured = point.measurement
+    measured = priced.point.measurement
     low, high = measured.delta_ci95
     return f"{measured.top1:.2f}\n{measured.delta_top1:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def _cost(point: FrontierPoint | None) -> str:
-    if point is None:
+def _cost(priced: Priced | None, dense: Dense) -> str:
+    if priced is None:
         return "-"
-    measured = point.measurement
-    low, high = measured.delta_ci95
-    return f"{measured.gflops:.4f} ({saving(measured)})\n{low:+.2f} to {high:+.2f}"
+    low, high = priced.point.measurement.delta_ci95
+    saved = 100.0 * (priced.gflops / dense.gflops - 1.0)
+    return f"{priced.gflops:.4f} ({saved:+.1f} %)\n{low:+.2f} to {high:+.2f}"
 
 
 def _caption(comparison: Comparison) -> str:
@@ -76,16 +86,18 @@ def _caption(comparison: Comparison) -> str:
         "that has lost nothing on these images. The best of many looks better than it is: "
         "confirm on other images."
     ]
-    found = comparison.last_block
-    if len(found) > 1:
+    if any(contender.prefix_only is not None for contender in comparison.contenders):
         lines.append(
-            "Not alike: only prefix tokens go through the last block's MLP, lossless and worth "
-            f"some 5 %, for {', '.join(found[True])}; not for {', '.join(found[False])}."
+            "Last block: its MLP sees the class token alone, which is lossless in this model and "
+            "worth some 5 %, or all tokens; alike for all methods, whatever was measured. What was "
+            "measured with the class token alone counts there as if the last block merged nothing."
         )
     return " ".join(lines)
 
 
-def _values(point: FrontierPoint | None) -> dict[str, Any] | None:
-    if point is None:
+def _values(priced: Priced | None) -> dict[str, Any] | None:
+    if priced is None:
         return None
-    return {"trial": point.number, "params": dict(point.params), **point.measurement.figures()}
+    point = priced.point
+    figures = point.measurement.figures() | {"gflops": priced.gflops}
+    return {"trial": point.number, "params": dict(point.params), **figures}

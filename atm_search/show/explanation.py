@@ -10,7 +10,7 @@ from rich.text import Text
 from atm_search.errors import StudyError
 from atm_search.search.trials import TrialRecord
 from atm_search.show.charts import thresholds_of
-from atm_search.show.tables import measurement_table, params_text
+from atm_search.show.tables import measurement_table, settings_text
 from atm_search.show.view import View
 
 
@@ -34,7 +34,7 @@ def explanation(view: View, number: int) -> Group:
         StudyError: the study has no such trial.
     """
     record = record_of(view, number)
-    title = f"Trial {number} of {view.study.name}: {params_text(record.params) or 'no parameters'}"
+    title = f"Trial {number} of {view.study.name}: {settings_text(record) or 'no parameters'}"
     parts: list[Any] = [Text(title, style="bold"), Text(standing(view, record))]
     if record.measurement is not None:
         parts += [Text(""), measurement_table(record.measurement, title="")]

@@ -11,7 +11,7 @@ from atm_search.search.frontier import FrontierPoint
 from atm_search.search.study_file import PublishedSection
 from atm_search.search.trials import TrialRecord
 from atm_search.show.picks import NAMES
-from atm_search.show.tables import params_text
+from atm_search.show.tables import params_text, settings_text
 from atm_search.show.view import View
 
 PICTURE_FORMATS = (".png", ".svg", ".pdf")
@@ -24,7 +24,7 @@ BLUE, GREY, LIGHT, RED, GREEN, ORANGE = (
     "#16a34a",
     "#d97706",
 )
-RIVALS = ("#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
+RIVALS = ("#7c3aed", "#0891b2", "#be185d", "#4d7c0f", "#b45309", "#0f766e", "#a21caf", "#57534e")
 HOVER = "%{text}<br>%{x:.4f} GFLOPs, top-1 %{y:.2f} %<extra></extra>"
 
 
@@ -136,9 +136,7 @@ def _add_markers(
     figure.add_scatter(
         x=[m.gflops for _, m in pairs],
         y=[view.study.dense.top1 + m.delta_top1 for _, m in pairs],
-        text=[
-            f"trial {r.number}, {m.images:,} images<br>{params_text(r.params)}" for r, m in pairs
-        ],
+        text=[f"trial {r.number}, {m.images:,} images<br>{settings_text(r)}" for r, m in pairs],
         customdata=[record.number for record, _ in pairs],
         name=name,
         mode="markers",
@@ -189,7 +187,7 @@ def _add_line(
         x=[m.gflops for m in measured],
         y=[m.top1 for m in measured],
         error_y=intervals if error else None,
-        text=[f"{name.split(',')[0]}, trial {p.number}<br>{params_text(p.params)}" for p in points],
+        text=[f"{name.split(',')[0]}, trial {p.number}<br>{settings_text(p)}" for p in points],
         # Only of this study: others' numbers are not for a click.
         customdata=[point.number for point in points] if error else None,
         name=name,

@@ -18,7 +18,10 @@ from atm_search.search.frontier import (
 )
 from atm_search.search.study import Study
 from atm_search.search.trials import TrialRecord, tally
-from atm_search.show.tables import saving
+from atm_search.show.tables import saving, settings_text
+
+MOST_COLUMNS = 6
+"""Parameters that get a column each; DiffRate has 24."""
 
 
 def frontier_table(
@@ -42,9 +45,11 @@ def frontier_table(
         table.add_column("")
     for heading in ("GFLOPs", "saved", *_headings(study), "trial"):
         table.add_column(heading, justify="right", no_wrap=True)
-    columns = _params(points)
+    columns = param_columns(points)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
+    if not columns:
+        table.add_column("configuration", overflow="fold")
     numbers = {point.number for point in best}
     for point in points:
         measured = point.measurement
@@ -55,7 +60,7 @@ def frontier_table(
             saving(measured),
             *_quality(study, measured),
             str(point.number),
-            *(str(point.params.get(name, "")) for name in columns),
+            *([str(point.params[name]) for name in columns] or [settings_text(point)]),
         )
     table.add_section()
     quality = [""] * len(_headings(study))
@@ -99,6 +104,21 @@ def frontier_summary(
             for point in measured_points(records, dense)
         ]
     return summary
+
+
+def param_columns(points: Sequence[FrontierPoint]) -> list[str]:
+    """Parameters worth a column: all but switches, which a study does not vary.
+
+    None where points are of several methods, or the parameters too many: one column has them all.
+    """
+    if len({point.method for point in points}) != 1:
+        return []
+    names = [
+        name
+        for name in points[0].params
+        if not all(isinstance(point.params[name], bool) for point in points)
+    ]
+    return names if len(names) <= MOST_COLUMNS else []
 
 
 def _headings(study: Study) -> list[str]:
@@ -186,16 +206,6 @@ def _hypervolume(study: Study, best: Sequence[FrontierPoint]) -> str:
         f"Hypervolume {area:.4f} {unit} x GFLOPs, from the reference point {limit}, "
         f"{gflops:.4f} GFLOPs."
     )
-
-
-def _params(points: Sequence[FrontierPoint]) -> list[str]:
-    """Parameters worth a column: all but switches, which a study does not vary."""
-    names = dict.fromkeys(name for point in points for name in point.params)
-    return [
-        name
-        for name in names
-        if not all(isinstance(point.params.get(name), bool) for point in points)
-    ]
 
 
 def _values(point: FrontierPoint) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from atm_search.merging.registry import methods
 from atm_search.search.frontier import reference_point
+from atm_search.search.space import Space
 from atm_search.search.study import Study
 from atm_search.show.picks import NAMES
 from atm_search.show.status import pick_text, status, status_text
@@ -16,10 +17,11 @@ def note(view: View) -> list[str]:
     """What was searched, on what, how far it is, and the picks; a sentence or two each."""
     study = view.study
     identity, dense = study.identity, study.dense
+    source = Path(study.plan.hints.get("data", "of unknown source")).name
     lines = [
-        f"{identity.method.upper()} in {identity.model}, searched by {study.plan.sampler} over "
-        f"{len(identity.space):,} configurations, on {dense.images:,} images "
-        f"({Path(study.plan.hints.get('data', 'of unknown source')).name}). "
+        f"{', '.join(identity.methods).upper()} in {identity.model}, searched by "
+        f"{study.plan.sampler} over {_count(identity.space.size)} configurations, on "
+        f"{dense.images:,} images ({source}). "
         f"The dense model reaches top-1 {dense.top1:.2f} % for {dense.gflops:.4f} GFLOPs.",
         f"{status_text(status(view))}; {len(view.points)} configurations on the frontier.",
     ]
@@ -139,8 +141,14 @@ def _path(hint: str | None) -> str | None:
 
 
 def _is_usual(study: Study) -> bool:
-    """Whether the study searches its method's own space."""
-    known = methods().get(study.identity.method)
-    ranges = study.identity.space.ranges
-    depth = next((int(item.high) for item in ranges if item.name == "split_depth"), 12)
-    return known is not None and known.space(depth) == ranges
+    """Whether the study searches its methods' own spaces."""
+    identity, known = study.identity, methods()
+    if not known.keys() >= set(identity.methods):  # a third party's, not installed here
+        return False
+    depth = identity.depth or 12
+    return Space.of({name: known[name].space(depth) for name in identity.methods}) == identity.space
+
+
+def _count(number: int) -> str:
+    """A number of configurations; DiffRate has more than anybody would read."""
+    return f"{number:,}" if number < 1e12 else f"{number:.0e}"

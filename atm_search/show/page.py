@@ -20,9 +20,10 @@ from atm_search.show.charts import (
     tokens_figure,
 )
 from atm_search.show.figures import frontier_figure
-from atm_search.show.frontier import frontier_summary
+from atm_search.show.frontier import frontier_summary, param_columns
 from atm_search.show.importance import importance
 from atm_search.show.note import caveats, commands, note, provenance
+from atm_search.show.tables import settings_text
 from atm_search.show.view import View
 
 STATIC = Path(__file__).with_name("static")
@@ -52,7 +53,8 @@ def page_data(view: View) -> str:
     names: dict[int, list[str]] = {}
     for name, point in view.picks.items():
         names.setdefault(point.number, []).append(name.replace("_", " "))
-    for row in summary["frontier"]:
+    for row, point in zip(summary["frontier"], view.points, strict=True):
+        row["settings"] = settings_text(point)
         row["pick"] = ", ".join(names.get(row["trial"], []))
         thresholds = thresholds_of(row["method"], row["params"], row["tokens_per_layer"])
         row["thresholds"] = thresholds
@@ -63,6 +65,7 @@ def page_data(view: View) -> str:
         "provenance": provenance(view.study, view),
         "commands": commands(view),
         "summary": summary,
+        "columns": param_columns(view.points),
     }
     drawn = ", ".join(
         f"{json.dumps(name)}: {to_json(figure, validate=False)}"

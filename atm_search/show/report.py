@@ -94,7 +94,8 @@ def _rows(view: View) -> str:
         flat["tokens_per_layer"] = " ".join(f"{count:.2f}" for count in flat["tokens_per_layer"])
         rows.append(flat | {"delta_ci95_low": low, "delta_ci95_high": high})
     file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    names = dict.fromkeys(name for row in rows for name in row)  # methods have their own
+    writer = csv.DictWriter(file, list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()

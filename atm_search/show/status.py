@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from atm_search.search.frontier import FrontierPoint
-from atm_search.show.tables import params_text, saving
+from atm_search.show.tables import saving, settings_text
 from atm_search.show.view import View
 
 RECENT = 20
@@ -105,7 +105,7 @@ def pick_text(point: FrontierPoint) -> str:
     low, high = m.delta_ci95
     return (
         f"trial {point.number}: {m.gflops:.4f} GFLOPs ({saving(m)}), top-1 {m.top1:.2f} % "
-        f"({m.delta_top1:+.2f}, {low:+.2f} to {high:+.2f}), {params_text(point.params)}"
+        f"({m.delta_top1:+.2f}, {low:+.2f} to {high:+.2f}), {settings_text(point)}"
     )
 
 

@@ -7,6 +7,8 @@ from rich.table import Table
 
 from atm_search.measure.measurement import Measurement
 from atm_search.search.dense import Dense
+from atm_search.search.frontier import FrontierPoint
+from atm_search.search.trials import TrialRecord
 
 
 def measurement_table(measurement: Measurement, *, title: str) -> Table:
@@ -50,6 +52,24 @@ def saving(measurement: Measurement) -> str:
     return f"{100.0 * (measurement.gflops / measurement.dense_gflops - 1.0):+.1f} %"
 
 
+def settings_text(configured: TrialRecord | FrontierPoint) -> str:
+    """Method and parameters of a trial or point in one line."""
+    return f"{configured.method or ''} {params_text(configured.params)}".strip()
+
+
 def params_text(params: Mapping[str, Any]) -> str:
-    """Parameters of a method in one line, switches that stand as usual left out."""
-    return " ".join(f"{name}={value}" for name, value in params.items() if value is not True)
+    """Parameters of a method in one line, switches that stand as usual left out.
+
+    Those of block after block, such as `prune_1`, `prune_2` ..., stand together: `prune=197,180`.
+    """
+    together: dict[str, list[str]] = {}
+    for name, value in params.items():
+        if value is not True:
+            together.setdefault(_stem(name), []).append(str(value))
+    return " ".join(f"{name}={','.join(values)}" for name, values in together.items())
+
+
+def _stem(name: str) -> str:
+    """A parameter's name without the number of its block."""
+    stem, _, number = name.rpartition("_")
+    return stem if stem and number.isdecimal() else name

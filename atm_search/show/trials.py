@@ -9,7 +9,7 @@ from rich.console import Console
 from atm_search.measure.measurement import Measurement
 from atm_search.search.trials import TrialRecord, tally
 from atm_search.show.progress import progress_bar
-from atm_search.show.tables import params_text, saving
+from atm_search.show.tables import saving, settings_text
 
 SAVED = {"raced": "raced out", "reused": "reused"}
 """Kinds of trials that save images, in words."""
@@ -57,7 +57,7 @@ def trial_progress(
 
 def trial_line(record: TrialRecord) -> str:
     """What became of a trial, in one line."""
-    start = f"trial {record.number}: {params_text(record.params)}"
+    start = f"trial {record.number}: {settings_text(record)}"
     if record.lost:
         return f"{start} | its worker died or fell silent"
     if record.interrupted:

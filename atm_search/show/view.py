@@ -24,7 +24,8 @@ class View:
     records: Sequence[TrialRecord]
     """Of the same trials."""
     rivals: Mapping[str, Sequence[FrontierPoint]]
-    """Frontiers of other studies of the same weights and images, by name of the study."""
+    """Frontiers by name: of each method, where the study searches several, and of other studies of
+    the same weights and images."""
 
     @cached_property
     def points(self) -> list[FrontierPoint]:
@@ -64,11 +65,13 @@ def view(study: Study, others: Sequence[Study] = ()) -> View:
     """
     study.require_labels("a picture of the frontier")
     trials = study.optuna.get_trials(deepcopy=False)
+    records = [TrialRecord.of(trial) for trial in trials]
     return View(
         study=study,
         trials=trials,
-        records=[TrialRecord.of(trial) for trial in trials],
-        rivals={
+        records=records,
+        rivals=_by_method(study, records)
+        | {
             other.name: points
             for other in others
             if other.name != study.name
@@ -76,6 +79,18 @@ def view(study: Study, others: Sequence[Study] = ()) -> View:
             and (points := frontier(other.records(), other.dense, other.objectives))
         },
     )
+
+
+def _by_method(study: Study, records: Sequence[TrialRecord]) -> dict[str, list[FrontierPoint]]:
+    """The frontier of each of several methods, as far as they have one."""
+    if not study.identity.is_conditional:
+        return {}
+    found = {}
+    for method in study.identity.methods:
+        own = [record for record in records if record.method == method]
+        if points := frontier(own, study.dense, study.objectives):
+            found[method] = points
+    return found
 
 
 def open_view(study: Study) -> View:

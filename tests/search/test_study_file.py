@@ -73,7 +73,7 @@ def test_every_shipped_file_loads_and_its_points_lie_in_its_space(
     assert file.sampler in SAMPLERS
     file.limits()
     _, depth = PUBLISHED.get(path.stem, ("", DEPTH))
-    identity = stub.identity(space=file.ranges(Atm.space(depth)))
+    identity = stub.identity(space=file.ranges(Space(Atm.space(depth))))
     for wish in ("published" if file.published else None, file.enqueue):
         points = file.over(enqueue=wish).start_points()
         assert points is None or points.checked(identity)
@@ -114,7 +114,7 @@ def test_a_file_says_what_its_keys_say(path: Path, stub: ModuleType) -> None:
     assert (file.study, file.trials, file.sampler, file.step) == ("mine", 30, "grid", 2)
     assert file.protocol.crop_pct == 0.875
     assert file.limits().to_dict() == {"max_drop": 1.0, "max_gflops": 3.5}
-    tau0, alpha, tau_min, split = file.ranges(Atm.space(DEPTH)).ranges
+    tau0, alpha, tau_min, split = file.ranges(Space(Atm.space(DEPTH))).ranges
     assert (tau0, alpha) == Atm.space(DEPTH)[:2]
     assert tau_min == Range("tau_min", 0.85, 0.945, 0.005)
     assert split == Range("split_depth", 9, 9, 1)
@@ -189,7 +189,7 @@ def test_a_space_that_the_method_does_not_have_is_refused_with_its_line(
     path.write_text(WHOLE.replace(old, new, 1))
     line = WHOLE[: WHOLE.index(old)].count("\n") + 1
     with pytest.raises(ConfigurationError, match=rf"search.yaml, line {line}: {words}"):
-        StudyFile.read(path).ranges(Atm.space(DEPTH))
+        StudyFile.read(path).ranges(Space(Atm.space(DEPTH)))
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ function drawFigure(name, height) {
 function showTable() {
   const rows = data.summary.frontier;
   if (!rows.length) return;
-  const params = Object.keys(rows[0].params).filter((key) => rows[0].params[key] !== true);
+  const params = data.columns.length ? data.columns : ["configuration"];
   const table = element("table");
   const names = ["trial", "GFLOPs", "saved", "top-1", "change", "95 % interval", ...params, ""];
   const head = table.createTHead().insertRow();
@@ -72,7 +72,7 @@ function showTable() {
       fixed(row.top1, 2),
       fixed(row.delta_top1, 2, true),
       `${fixed(low, 2, true)} to ${fixed(high, 2, true)}`,
-      ...params.map((key) => row.params[key]),
+      ...(data.columns.length ? data.columns.map((key) => row.params[key]) : [row.settings]),
     ].forEach((text) => line.append(element("td", String(text))));
     line.append(element("td", row.pick, {className: "pick"}));
   }
@@ -87,8 +87,7 @@ function choose(number) {
   place.hidden = false;
   const lines = [element("h2", `Trial ${number}`)];
   if (row) {
-    const params = Object.entries(row.params).filter(([, value]) => value !== true);
-    lines.push(element("p", params.map(([key, value]) => `${key} = ${value}`).join(", ")));
+    lines.push(element("p", row.settings));
     const counts = row.tokens_per_layer.map((count) => Math.round(count)).join(" ");
     lines.push(element("p", `Tokens that enter each MLP, mean: ${counts}`));
     if (row.thresholds) {
