@@ -33,6 +33,7 @@ def prepare(
     batch_size: int | None,
     dtype: str,
     need_labels: bool = True,
+    skip: int = 0,
 ) -> Evaluator:
     """An evaluator with its images read, saying on the console what it works with.
 
@@ -52,6 +53,7 @@ def prepare(
             model,
             data=data,
             images=images,
+            skip=skip,
             skip_corrupt=skip_corrupt,
             progress=step,
             cache=cache,

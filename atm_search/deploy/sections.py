@@ -76,6 +76,8 @@ class DataSection(Section):
     """Where the images were: a path, or in words. A hint; the digest decides."""
     images: int
     """How many of the source's images, the first of its class-balanced order."""
+    after: int | None = None
+    """Images of that order that come before these and were left out: the search used them."""
 
 
 class SummarySection(Section):
@@ -95,8 +97,10 @@ class SummarySection(Section):
     """On the protocol's device, scoring included."""
 
     @classmethod
-    def of(cls, measurement: Measurement) -> "SummarySection":
-        """The summary of a measurement."""
+    def if_known(cls, measurement: Measurement) -> "SummarySection | None":
+        """The summary of a measurement; None without labels."""
+        if not measurement.has_labels:
+            return None
         low, high = measurement.delta_ci95
         return cls(
             top1=round(measurement.top1, 4),
@@ -112,8 +116,13 @@ class ConfirmationSection(Section):
     """The same configuration, measured on images that the search did not use."""
 
     data: DataSection
+    device: str
+    """The device's name; batch size and dtype are those of the protocol."""
     measurement: Measured
-    summary: SummarySection
+    summary: SummarySection | None = None
+    """What follows from the counts: percent, percentage points, 95 % interval."""
+    versions: dict[str, str]
+    """What it was measured with."""
 
 
 class FrozenSection(Section):
@@ -139,6 +148,8 @@ class PickSection(Section):
     rule: str
     """As given to `export --pick`."""
     reason: str
+    judged_by: str | None = None
+    """Whose figures were compared: confirmed ones, or the search's own, which flatter."""
 
 
 class StudySection(Section):

@@ -1,14 +1,14 @@
 """The frontier of a study: its best trades of accuracy for compute."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from atm_search import pareto
 from atm_search.measure.measurement import Measurement
 from atm_search.search.dense import Dense
 from atm_search.search.objectives import Objectives, usual
-from atm_search.search.trials import TrialRecord
+from atm_search.search.trials import Confirmation, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class FrontierPoint:
     measurement: Measurement
     feasible: bool | None = None
     """Whether it keeps the study's constraints; None if there are none."""
+    confirmation: Confirmation | None = field(default=None, compare=False, repr=False)
+    """The same on other images."""
 
 
 def frontier(
@@ -101,7 +103,14 @@ def _point(record: TrialRecord, dense: Dense) -> FrontierPoint | None:
         return None
     if measured is None or measured.images != dense.images:
         return None
-    return FrontierPoint(record.number, record.method, record.params, measured, record.feasible)
+    return FrontierPoint(
+        record.number,
+        record.method,
+        record.params,
+        measured,
+        record.feasible,
+        record.confirmation,
+    )
 
 
 def _front(points: Sequence[FrontierPoint], of: Objectives) -> list[int]:

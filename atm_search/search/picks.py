@@ -50,6 +50,11 @@ class Rule:
             raise ParameterError(f"'{text}' is no rule: write {form} with a number, 0 or more.")
         return cls(name, value)
 
+    @property
+    def is_choice(self) -> bool:
+        """Whether it compares figures, so that it matters which."""
+        return self.name not in ("trial", "frontier")
+
     def __str__(self) -> str:
         return self.name if self.value is None else f"{self.name}:{self.value:g}"
 

@@ -7,9 +7,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from atm_search.measure.measurement import Measurement
 from atm_search.search.confirmation import Bias, ConfirmedPoint, still_best
 from atm_search.search.study import Study
+from atm_search.show.tables import change_text
 
 
 def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
@@ -43,8 +43,8 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
         table.add_row(
             f"{search.gflops:.4f}",
             f"{other.gflops:.4f}",
-            _change(search),
-            _change(other),
+            change_text(search),
+            change_text(other),
             f"{search.top1:.2f}",
             f"{other.top1:.2f}{'' if item.point.number in best else ' -'}",
             str(item.point.number),
@@ -93,11 +93,6 @@ def confirmation_summary(study: Study, points: Sequence[ConfirmedPoint]) -> dict
             for item in points
         ],
     }
-
-
-def _change(measurement: Measurement) -> str:
-    low, high = measurement.delta_ci95
-    return f"{measurement.delta_top1:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def _caption(points: Sequence[ConfirmedPoint]) -> str:

@@ -3,10 +3,12 @@
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 
 from atm_search.errors import InputError
+from atm_search.measure.measurement import Measurement
 from atm_search.search.frontier import FrontierPoint
 from atm_search.search.study_file import PublishedSection
 from atm_search.search.trials import TrialRecord
@@ -44,6 +46,7 @@ def frontier_figure(view: View) -> go.Figure:
     for (name, points), colour in zip(view.rivals.items(), RIVALS, strict=False):
         _add_line(figure, points, name=name, colour=colour)
     _add_line(figure, view.points, name="frontier, 95 % interval", colour=BLUE, error=True)
+    _add_confirmed(figure, view)
     _add_picks(figure, view)
     figure.add_scatter(
         x=[dense.gflops],
@@ -177,18 +180,10 @@ def _add_line(
     error: bool = False,
 ) -> None:
     measured = [point.measurement for point in points]
-    intervals = {
-        "type": "data",
-        "symmetric": False,
-        "array": [m.delta_ci95[1] - m.delta_top1 for m in measured],
-        "arrayminus": [m.delta_top1 - m.delta_ci95[0] for m in measured],
-        "thickness": 1,
-        "width": 3,
-    }
     figure.add_scatter(
         x=[m.gflops for m in measured],
         y=[m.top1 for m in measured],
-        error_y=intervals if error else None,
+        error_y=_intervals(measured) if error else None,
         text=[f"{name.split(',')[0]}, trial {p.number}<br>{params_text(p.params)}" for p in points],
         # Only of this study: others' numbers are not for a click.
         customdata=[point.number for point in points] if error else None,
@@ -198,6 +193,39 @@ def _add_line(
         marker={"size": 8 if error else 6},
         hovertemplate=HOVER,
     )
+
+
+def _add_confirmed(figure: go.Figure, view: View) -> None:
+    """Confirmed points, at their own change from the dense line; none if nothing is confirmed."""
+    pairs = [(point, c.measurement) for point in view.points if (c := point.confirmation)]
+    if not pairs:
+        return
+    figure.add_scatter(
+        x=[m.gflops for _, m in pairs],
+        y=[view.study.dense.top1 + m.delta_top1 for _, m in pairs],
+        error_y=_intervals([m for _, m in pairs]),
+        text=[
+            f"confirmed on {m.images:,} others, trial {p.number}<br>{params_text(p.params)}"
+            for p, m in pairs
+        ],
+        customdata=[point.number for point, _ in pairs],
+        name="confirmed change, other images",
+        mode="markers",
+        marker={"color": ORANGE, "size": 8, "symbol": "diamond-open"},
+        hovertemplate=HOVER,
+    )
+
+
+def _intervals(measured: Sequence[Measurement]) -> dict[str, Any]:
+    """Error bars of the changes of top-1."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [m.delta_ci95[1] - m.delta_top1 for m in measured],
+        "arrayminus": [m.delta_top1 - m.delta_ci95[0] for m in measured],
+        "thickness": 1,
+        "width": 3,
+    }
 
 
 def _add_picks(figure: go.Figure, view: View) -> None:
@@ -224,8 +252,10 @@ def _add_picks(figure: go.Figure, view: View) -> None:
 def _accuracies(view: View) -> list[float]:
     """From just below the frontier to just above it: useless trials far below are cut off."""
     top1 = view.study.dense.top1
-    lows = [top1 + point.measurement.delta_ci95[0] for point in view.points]
-    highs = [top1 + point.measurement.delta_ci95[1] for point in view.points]
+    shown = [point.measurement for point in view.points]
+    shown += [point.confirmation.measurement for point in view.points if point.confirmation]
+    lows = [top1 + measured.delta_ci95[0] for measured in shown]
+    highs = [top1 + measured.delta_ci95[1] for measured in shown]
     low, high = min([*lows, top1 - 1]), max([*highs, top1 + 0.5])
     margin = 0.05 * (high - low)
     return [low - margin, high + margin]

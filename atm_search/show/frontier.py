@@ -17,8 +17,8 @@ from atm_search.search.frontier import (
     reference_point,
 )
 from atm_search.search.study import Study
-from atm_search.search.trials import TrialRecord, tally
-from atm_search.show.tables import saving
+from atm_search.search.trials import Confirmation, TrialRecord, tally
+from atm_search.show.tables import change_text, saving
 
 
 def frontier_table(
@@ -40,7 +40,9 @@ def frontier_table(
     )
     if with_dominated:
         table.add_column("")
-    for heading in ("GFLOPs", "saved", *_headings(study), "trial"):
+    confirmed = any(point.confirmation is not None for point in points)
+    others = ["confirmed change"] if confirmed else []
+    for heading in ("GFLOPs", "saved", *_headings(study), *others, "trial"):
         table.add_column(heading, justify="right", no_wrap=True)
     columns = _params(points)
     for name in columns:
@@ -54,6 +56,7 @@ def frontier_table(
             f"{measured.gflops:.4f}",
             saving(measured),
             *_quality(study, measured),
+            *([_confirmed(point)] if confirmed else []),
             str(point.number),
             *(str(point.params.get(name, "")) for name in columns),
         )
@@ -61,7 +64,7 @@ def frontier_table(
     quality = [""] * len(_headings(study))
     if dense.has_labels:
         quality[-3] = f"{dense.top1:.2f}"
-    shown = [f"{dense.gflops:.4f}", "", *quality, "dense"]
+    shown = [f"{dense.gflops:.4f}", "", *quality, *([""] if confirmed else []), "dense"]
     table.add_row(*([""] if with_dominated else []), *shown)
     return table
 
@@ -124,6 +127,22 @@ def _quality(study: Study, measured: Measurement) -> list[str]:
     return shown
 
 
+def _confirmed(point: FrontierPoint) -> str:
+    return "" if point.confirmation is None else change_text(point.confirmation.measurement)
+
+
+def _confirmed_on(points: Sequence[FrontierPoint]) -> list[str]:
+    """What the confirmed figures are of, a sentence; none without."""
+    images = {
+        f"{found.measurement.images:,} images ({found.source})"
+        for point in points
+        if (found := point.confirmation) is not None
+    }
+    if not images:
+        return []
+    return [f"Confirmed: the change on {' or '.join(sorted(images))} that the search did not use."]
+
+
 def _title(study: Study, best: Sequence[FrontierPoint], listed: Sequence[FrontierPoint]) -> str:
     """What is listed, of how many."""
     images = f"on {study.dense.images:,} images"
@@ -154,6 +173,7 @@ def _caption(
             "Change of top-1 against the dense model on the same images, in percentage points, "
             "with its 95 % interval (paired)."
         )
+    lines += _confirmed_on(best)
     found = _relation(records, study.dense)
     if found is not None and goals.searched == "kl":
         lines.append(found.in_words())
@@ -204,4 +224,15 @@ def _values(point: FrontierPoint) -> dict[str, Any]:
         "method": point.method,
         "params": dict(point.params),
         **point.measurement.figures(),
+        "confirmed": None if point.confirmation is None else _confirmation(point.confirmation),
+    }
+
+
+def _confirmation(confirmation: Confirmation) -> dict[str, Any]:
+    return {
+        "shard_digest": confirmation.shard_digest,
+        "source": confirmation.source,
+        "after": confirmation.after,
+        "device": confirmation.environment.device,
+        **confirmation.measurement.figures(),
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from atm_search.merging.registry import methods
 from atm_search.search.frontier import reference_point
+from atm_search.search.judged import judged
 from atm_search.search.study import Study
 from atm_search.show.picks import NAMES
 from atm_search.show.status import pick_text, status, status_text
@@ -43,6 +44,7 @@ def caveats(view: View) -> list[str]:
         "Intervals are 95 % intervals of the paired change of top-1 against the dense model on the "
         "same images. The frontier's points were chosen for looking good on these very images: on "
         "others they will look a little worse.",
+        f"The picks are judged by {judged(view.points, view.study.objectives).on}.",
         f"Hypervolume is measured from top-1 {top1:.2f} %, {gflops:.4f} GFLOPs.",
     ]
     if view.raced:

@@ -50,6 +50,12 @@ def saving(measurement: Measurement) -> str:
     return f"{100.0 * (measurement.gflops / measurement.dense_gflops - 1.0):+.1f} %"
 
 
+def change_text(measurement: Measurement) -> str:
+    """Change of top-1 against the dense model with its interval, in percentage points."""
+    low, high = measurement.delta_ci95
+    return f"{measurement.delta_top1:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
 def params_text(params: Mapping[str, Any]) -> str:
     """Parameters of a method in one line, switches that stand as usual left out."""
     return " ".join(f"{name}={value}" for name, value in params.items() if value is not True)

@@ -34,7 +34,7 @@ class View:
     @cached_property
     def picks(self) -> dict[str, FrontierPoint]:
         """The configurations that most people want, by name."""
-        return picks(self.points)
+        return picks(self.points, self.study.objectives)
 
     @property
     def published(self) -> PublishedSection | None:

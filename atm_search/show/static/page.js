@@ -18,6 +18,10 @@ function fixed(value, digits, signed) {
   return (signed && value >= 0 ? "+" : "") + value.toFixed(digits);
 }
 
+function changeText({delta_top1: change, delta_ci95: [low, high]}) {
+  return `${fixed(change, 2, true)} (${fixed(low, 2, true)} to ${fixed(high, 2, true)})`;
+}
+
 function show() {
   document.title = `${data.study} · atm-search`;
   part("title").textContent = data.study;
@@ -55,7 +59,9 @@ function showTable() {
   if (!rows.length) return;
   const params = Object.keys(rows[0].params).filter((key) => rows[0].params[key] !== true);
   const table = element("table");
-  const names = ["trial", "GFLOPs", "saved", "top-1", "change", "95 % interval", ...params, ""];
+  const confirmed = rows.some((row) => row.confirmed) ? ["confirmed change"] : [];
+  const names = ["trial", "GFLOPs", "saved", "top-1", "change", "95 % interval", ...confirmed,
+    ...params, ""];
   const head = table.createTHead().insertRow();
   names.forEach((name) => head.append(element("th", name)));
   const body = table.createTBody();
@@ -72,6 +78,7 @@ function showTable() {
       fixed(row.top1, 2),
       fixed(row.delta_top1, 2, true),
       `${fixed(low, 2, true)} to ${fixed(high, 2, true)}`,
+      ...confirmed.map(() => row.confirmed ? changeText(row.confirmed) : ""),
       ...params.map((key) => row.params[key]),
     ].forEach((text) => line.append(element("td", String(text))));
     line.append(element("td", row.pick, {className: "pick"}));
