@@ -25,7 +25,9 @@ Output = Annotated[
 PickBy = Annotated[
     str,
     typer.Option(
-        "--pick", help="lossless, knee, budget:GFLOPS, drop:POINTS, trial:NUMBER or frontier (all)."
+        "--pick",
+        help="lossless, knee, budget:GFLOPS, latency:MS, drop:POINTS, trial:NUMBER or frontier "
+        "(all).",
     ),
 ]
 Tolerance = Annotated[
@@ -73,7 +75,7 @@ def export(
         candidates.points if rule.is_choice else best,
         measured=measured,
         tolerance=TOLERANCE if tolerance is None else tolerance,
-        score="KL" if found.objectives.reported == "kl" else "top-1",
+        objectives=found.objectives,
     )
     for choice in chosen:
         configuration = _configuration(

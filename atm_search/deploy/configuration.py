@@ -54,7 +54,8 @@ class Configuration(Section):
     """The images that it was measured on; a search chose it for looking good on its own."""
     measurement: Measured
     """Counts of images, and means per image. GFLOPs are 10^9 multiply-adds; what finding the pairs
-    costs is beside them."""
+    costs is beside them. Latency, if the search optimised it, is of one batch of its own size on
+    its own device; `verify` does not time it again."""
     summary: SummarySection | None = None
     """What follows from the counts: percent, percentage points, 95 % interval."""
     confirmation: ConfirmationSection | None = None
@@ -101,15 +102,20 @@ class Configuration(Section):
         measured = self.measurement
         low, high = measured.delta_ci95
         saved = 100.0 * (1.0 - measured.gflops / measured.dense_gflops)
-        cost = f"{self.model.name} with {self.method.name}: {measured.gflops:.3f} GFLOPs"
+        cost = (
+            f"{self.model.name} with {self.method.name}: {measured.gflops:.3f} GFLOPs "
+            f"(-{saved:.1f} %)"
+        )
+        if measured.latency is not None:
+            cost += f", {measured.latency.in_words()}"
         if not measured.has_labels:
             return (
-                f"{cost} (-{saved:.1f} %), KL {measured.kl:.4f} nats from the dense model, whose "
+                f"{cost}, KL {measured.kl:.4f} nats from the dense model, whose "
                 f"class it gives for {measured.agreement:.2f} % of {measured.images:,} unlabelled "
                 "images"
             )
         line = (
-            f"{cost} (-{saved:.1f} %), top-1 {measured.top1:.2f} % of {measured.images:,} images, "
+            f"{cost}, top-1 {measured.top1:.2f} % of {measured.images:,} images, "
             f"{measured.delta_top1:+.2f} points against the dense model "
             f"(95 % interval {low:+.2f} to {high:+.2f})"
         )

@@ -11,24 +11,31 @@ from pydantic import BeforeValidator, ConfigDict
 
 from atm_search import documents
 from atm_search.documents import nearest
+from atm_search.measure.latency import Latency
 from atm_search.measure.measurement import Measurement
 from atm_search.models.preprocessing import Preprocessing
 
 
-def _only_fields_of(cls: type) -> BeforeValidator:
-    """Refuse keys that a dataclass does not have; pydantic would drop them."""
-    names = [field.name for field in dataclasses.fields(cls)]
+def _only_fields_of(cls: type, **inner: type) -> BeforeValidator:
+    """Refuse keys that a dataclass, or an inner one by its field, lacks; pydantic drops them."""
 
     def check(value: Any) -> Any:
-        for key in value if isinstance(value, Mapping) else ():
-            if key not in names:
-                raise ValueError(f"unknown key '{key}'.{nearest(key, names)}")
+        _check_keys(value, cls)
+        for name, kind in inner.items():
+            _check_keys(value.get(name) if isinstance(value, Mapping) else None, kind)
         return value
 
     return BeforeValidator(check)
 
 
-Measured = Annotated[Measurement, _only_fields_of(Measurement)]
+def _check_keys(value: Any, cls: type) -> None:
+    names = [field.name for field in dataclasses.fields(cls)]
+    for key in value if isinstance(value, Mapping) else ():
+        if key not in names:
+            raise ValueError(f"unknown key '{key}'.{nearest(key, names)}")
+
+
+Measured = Annotated[Measurement, _only_fields_of(Measurement, latency=Latency)]
 
 
 class Section(documents.Section):

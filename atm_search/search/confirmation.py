@@ -6,9 +6,8 @@ flatter it. On other images they do not, and the mean difference says by how muc
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from atm_search import pareto
 from atm_search.measure.measurement import Measurement
 from atm_search.merging.method import Method
 from atm_search.merging.registry import build
@@ -116,8 +115,14 @@ def confirm(
     return confirmed
 
 
-def still_best(points: Sequence[ConfirmedPoint]) -> set[int]:
-    """Trials that no other confirmed point beats in both top-1 and GFLOPs on the new images."""
-    measured = [item.confirmation.measurement for item in points]
-    front = pareto.front([(m.top1, m.gflops) for m in measured], maximize=TOP1.maximize)
-    return {points[int(index)].point.number for index in front}
+def still_best(points: Sequence[ConfirmedPoint], *, latency: bool = False) -> set[int]:
+    """Trials that no other confirmed point beats in both top-1 and GFLOPs on the new images.
+
+    With latency as an objective of the search, in that of the search too.
+    """
+    measured = [
+        replace(item.confirmation.measurement, latency=item.point.measurement.latency)
+        for item in points
+    ]
+    front = replace(TOP1, latency=latency).front(measured)
+    return {points[index].point.number for index in front}

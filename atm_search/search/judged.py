@@ -39,9 +39,11 @@ def judged(frontier: Sequence[FrontierPoint], objectives: Objectives) -> Judged:
         return Judged(list(frontier), words)
     [(shard, count)] = shards.most_common(1)
     confirmed = [
-        replace(point, measurement=point.confirmation.measurement)
+        replace(point, measurement=figures)
         for point in frontier
-        if point.confirmation is not None and point.confirmation.shard_digest == shard
+        if (found := point.confirmation) is not None
+        and found.shard_digest == shard
+        and (figures := point.confirmed) is not None
     ]
     images = confirmed[0].measurement.images
     words = f"confirmed figures, of {images:,} images that the search did not use"

@@ -137,7 +137,7 @@ class TrialRunner:
         race = Race(self._history.rivals, self._rules)
         with self._interrupts.admitted():
             measurement = self._measure(method, race)
-        _check_finite(measurement)
+        self._check(measurement)
         feasible = self._study.identity.constraints.feasible(measurement)
         may_stop_others = (
             feasible is not False
@@ -155,6 +155,12 @@ class TrialRunner:
             stopped_on=None if race.stopped_by is None else self._rules.on,
             outcomes=race.outcomes if may_stop_others else None,
         )
+
+    def _check(self, measurement: Measurement) -> None:
+        for name in dict.fromkeys(("kl", "kl_se", *self._study.objectives.costs)):
+            value = getattr(measurement, name)
+            if not math.isfinite(value):
+                raise MeasurementError(f"The measured {name} is {value}, which cannot be compared.")
 
     def _reused(
         self, trial: optuna.Trial, known: TrialRecord, params: Mapping[str, Any]
@@ -210,13 +216,6 @@ class TrialRunner:
     def _queue(self, params: Mapping[str, Any]) -> None:
         if params:
             self._study.optuna.enqueue_trial(dict(params), user_attrs={QUEUED: True})
-
-
-def _check_finite(measurement: Measurement) -> None:
-    for name in ("gflops", "kl", "kl_se"):
-        value = getattr(measurement, name)
-        if not math.isfinite(value):
-            raise MeasurementError(f"The measured {name} is {value}, which cannot be compared.")
 
 
 @contextmanager

@@ -37,6 +37,8 @@ class ProtocolSection(_Strict):
     images: int | None = None
     """Size of a class-balanced subset."""
     crop_pct: float | None = None
+    latency_batch_size: int | None = None
+    """Where latency is an objective; else batch_size."""
 
 
 class ConstraintsSection(_Strict):
@@ -82,7 +84,7 @@ class StudyFile(_Strict):
     data: str | None = None
     method: str | None = None
     objectives: str | None = None
-    """top1,gflops; kl,gflops; or guided."""
+    """top1,gflops; kl,gflops; or guided; each also with ,latency."""
     space: dict[str, RangeSection] = Field(default_factory=dict)
     """Changes of the method's own ranges, by parameter."""
     trials: int | None = None

@@ -24,7 +24,7 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
     table = Table(
         title=escape(f"Frontier of {study.name}, {images} ({first.source})"),
         title_justify="left",
-        caption=_caption(points),
+        caption=_caption(study, points),
         caption_justify="left",
     )
     for heading in (
@@ -37,7 +37,7 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
         "trial",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
-    best = still_best(points)
+    best = still_best(points, latency=study.objectives.latency)
     for item in points:
         search, other = item.point.measurement, item.confirmation.measurement
         table.add_row(
@@ -66,7 +66,8 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
 def confirmation_summary(study: Study, points: Sequence[ConfirmedPoint]) -> dict[str, Any]:
     """The same as plain values, for JSON."""
     first = points[0].confirmation
-    other, bias, best = first.measurement, Bias.of(points), still_best(points)
+    other, bias = first.measurement, Bias.of(points)
+    best = still_best(points, latency=study.objectives.latency)
     return {
         "study": study.name,
         "images": {
@@ -95,7 +96,7 @@ def confirmation_summary(study: Study, points: Sequence[ConfirmedPoint]) -> dict
     }
 
 
-def _caption(points: Sequence[ConfirmedPoint]) -> str:
+def _caption(study: Study, points: Sequence[ConfirmedPoint]) -> str:
     bias = Bias.of(points)
     low, high = bias.top1 - bias.half_width, bias.top1 + bias.half_width
     lines = [
@@ -105,6 +106,6 @@ def _caption(points: Sequence[ConfirmedPoint]) -> str:
         f"interval at most {low:+.2f} to {high:+.2f}); the other images cost {bias.gflops:+.2f} % "
         "GFLOPs.",
     ]
-    if len(still_best(points)) < len(points):
+    if len(still_best(points, latency=study.objectives.latency)) < len(points):
         lines.append("A minus marks what another point beats in both on the other images.")
     return " ".join(lines)

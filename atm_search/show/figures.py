@@ -35,8 +35,13 @@ def frontier_figure(view: View) -> go.Figure:
 
     The intervals are those of the paired change, drawn around the point: how far it may really be
     from the dense line. Accuracies of other images, those of early-stopped trials and of published
-    figures, are drawn at their own change from the dense line.
+    figures, are drawn at their own change from the dense line. Where latency is an objective too,
+    a second panel has it on its axis.
     """
+    return _with_latency(view) if view.study.objectives.latency else _by_gflops(view)
+
+
+def _by_gflops(view: View) -> go.Figure:
     figure = go.Figure()
     dense, published = view.study.dense, view.published
     _add_lossless(figure, view)
@@ -68,6 +73,57 @@ def frontier_figure(view: View) -> go.Figure:
         width=900,
         height=560,
         uirevision="zoom",  # a page that redraws keeps what its reader zoomed to
+    )
+    return figure
+
+
+def _with_latency(view: View) -> go.Figure:
+    """Two panels with one axis of accuracy: against GFLOPs, and against latency.
+
+    Points of a frontier with three objectives lie behind each other in either panel, so no line
+    joins them.
+    """
+    figure = _by_gflops(view)
+    dense = view.study.dense
+    figure.update_traces(mode="markers", selector={"mode": "lines+markers"})
+    raced = {record.number for record in view.raced}
+    timed = [
+        (record.number, m, record.params)
+        for record in view.records
+        if (m := record.measurement) is not None and m.latency is not None
+    ]
+    best = [(point.number, point.measurement, point.params) for point in view.points]
+    for name, rows, colour, symbol, size in (
+        ("raced out", [row for row in timed if row[0] in raced], LIGHT, "x", 6),
+        ("trials", [row for row in timed if row[0] not in raced], GREY, "circle", 6),
+        ("frontier", best, BLUE, "circle", 8),
+    ):
+        figure.add_scatter(
+            x=[m.latency_ms for _, m, _ in rows],
+            y=[dense.top1 + m.delta_top1 for _, m, _ in rows],
+            text=[f"{name}, trial {number}<br>{params_text(given)}" for number, _, given in rows],
+            error_y=_intervals([m for _, m, _ in rows]) if name == "frontier" else None,
+            customdata=[number for number, _, _ in rows],
+            mode="markers",
+            marker={"color": colour, "size": size, "symbol": symbol},
+            hovertemplate="%{text}<br>%{x:.2f} ms, top-1 %{y:.2f} %<extra></extra>",
+            showlegend=False,
+            xaxis="x2",
+        )
+    figure.add_scatter(
+        x=[dense.latency_ms],
+        y=[dense.top1],
+        mode="markers",
+        marker={"color": RED, "size": 12, "symbol": "star"},
+        hovertemplate="dense: %{x:.2f} ms, top-1 %{y:.2f} %<extra></extra>",
+        showlegend=False,
+        xaxis="x2",
+    )
+    batch_size = view.study.identity.protocol["latency"]["batch_size"]
+    figure.update_layout(
+        xaxis={"domain": [0.0, 0.48]},
+        xaxis2={"domain": [0.53, 1.0], "anchor": "y", "title": f"ms per batch of {batch_size}"},
+        width=1200,
     )
     return figure
 

@@ -41,8 +41,10 @@ def frontier_table(
     if with_dominated:
         table.add_column("")
     confirmed = any(point.confirmation is not None for point in points)
+    latency = study.objectives.latency
+    timed = ["ms"] if latency else []
     others = ["confirmed change"] if confirmed else []
-    for heading in ("GFLOPs", "saved", *_headings(study), *others, "trial"):
+    for heading in ("GFLOPs", "saved", *timed, *_headings(study), *others, "trial"):
         table.add_column(heading, justify="right", no_wrap=True)
     columns = _params(points)
     for name in columns:
@@ -55,6 +57,7 @@ def frontier_table(
             *([mark] if with_dominated else []),
             f"{measured.gflops:.4f}",
             saving(measured),
+            *([f"{measured.latency_ms:.2f}"] if latency else []),
             *_quality(study, measured),
             *([_confirmed(point)] if confirmed else []),
             str(point.number),
@@ -64,7 +67,9 @@ def frontier_table(
     quality = [""] * len(_headings(study))
     if dense.has_labels:
         quality[-3] = f"{dense.top1:.2f}"
-    shown = [f"{dense.gflops:.4f}", "", *quality, *([""] if confirmed else []), "dense"]
+    timed = [f"{dense.latency_ms:.2f}"] if dense.latency_ms is not None else []
+    others = [""] if confirmed else []
+    shown = [f"{dense.gflops:.4f}", "", *timed, *quality, *others, "dense"]
     table.add_row(*([""] if with_dominated else []), *shown)
     return table
 
@@ -76,7 +81,6 @@ def frontier_summary(
     dense = study.dense
     goals = study.objectives
     best = frontier(records, dense, goals)
-    score, gflops = reference_point(dense, goals)
     found = _relation(records, dense)
     summary = {
         "study": study.name,
@@ -85,12 +89,14 @@ def frontier_summary(
             "images": dense.images,
             "top1": dense.top1 if dense.has_labels else None,
             "gflops": dense.gflops,
+            "latency_ms": dense.latency_ms,
         },
+        "latency": study.identity.protocol.get("latency"),
         "constraints": study.identity.constraints.to_dict(),
         "trials": tally(records),
         "racing": dict(study.plan.racing),
         "hypervolume": hypervolume(best, dense, goals),
-        "reference_point": {goals.reported: score, "gflops": gflops},
+        "reference_point": dict(zip(goals.axes, reference_point(dense, goals), strict=True)),
         "hypervolume_history": hypervolume_history(records, dense, goals),
         "kl_to_top1": None if found is None else found.to_dict(),
         "frontier": [_values(point) for point in best],
@@ -173,6 +179,12 @@ def _caption(
             "Change of top-1 against the dense model on the same images, in percentage points, "
             "with its 95 % interval (paired)."
         )
+    if goals.latency:
+        timed = study.identity.protocol["latency"]
+        lines.append(
+            f"ms: median time of a batch of {timed['batch_size']} on {timed['device']}, without "
+            "decoding; neighbours that differ by a few percent may change places."
+        )
     lines += _confirmed_on(best)
     found = _relation(records, study.dense)
     if found is not None and goals.searched == "kl":
@@ -197,14 +209,15 @@ def _relation(records: Sequence[TrialRecord], dense: Dense) -> Relation | None:
 
 def _hypervolume(study: Study, best: Sequence[FrontierPoint]) -> str:
     area = hypervolume(best, study.dense, study.objectives)
-    score, gflops = reference_point(study.dense, study.objectives)
+    score, gflops, *latency = reference_point(study.dense, study.objectives)
     if study.objectives.reported == "kl":
         unit, limit = "nats", f"KL {score:g} nats"
     else:
         unit, limit = "points", f"top-1 {score:.2f} %"
+    units = [unit, "GFLOPs", *("ms" for _ in latency)]
+    limits = [limit, f"{gflops:.4f} GFLOPs", *(f"{time:.2f} ms" for time in latency)]
     return (
-        f"Hypervolume {area:.4f} {unit} x GFLOPs, from the reference point {limit}, "
-        f"{gflops:.4f} GFLOPs."
+        f"Hypervolume {area:.4f} {' x '.join(units)}, from the reference point {', '.join(limits)}."
     )
 
 

@@ -95,6 +95,8 @@ def _rows(view: View) -> str:
         low, high = flat.pop("delta_ci95")
         del flat["params"]
         other = flat.pop("confirmed") or {}
+        timed = flat.pop("latency") or {}
+        flat |= {"latency_ms": timed.get("median_ms"), "dense_latency_ms": timed.get("dense_ms")}
         flat["tokens_per_layer"] = " ".join(f"{count:.2f}" for count in flat["tokens_per_layer"])
         flat |= {"delta_ci95_low": low, "delta_ci95_high": high}
         for name in CONFIRMED_COLUMNS:

@@ -34,6 +34,7 @@ def measurement_table(measurement: Measurement, *, title: str) -> Table:
         ("matching", f"{m.matching_gflops:.5f} GFLOPs on top"),
         ("tokens", "  ".join(f"{count:.0f}" for count in m.tokens_per_layer)),
         ("speed", f"{m.images_per_second:,.0f} images/s, {m.seconds:.1f} s in all"),
+        *([("latency", m.latency.in_words())] if m.latency is not None else []),
     ):
         table.add_row(name, text)
     return table
@@ -42,7 +43,8 @@ def measurement_table(measurement: Measurement, *, title: str) -> Table:
 def dense_text(dense: Dense) -> str:
     """The dense model in a line."""
     accuracy = f"top-1 {dense.top1:.2f} %" if dense.has_labels else "top-1 unknown, no labels"
-    return f"{accuracy}, {dense.gflops:.4f} GFLOPs"
+    latency = "" if dense.latency_ms is None else f", {dense.latency_ms:.2f} ms"
+    return f"{accuracy}, {dense.gflops:.4f} GFLOPs{latency}"
 
 
 def saving(measurement: Measurement) -> str:

@@ -60,7 +60,8 @@ function showTable() {
   const params = Object.keys(rows[0].params).filter((key) => rows[0].params[key] !== true);
   const table = element("table");
   const confirmed = rows.some((row) => row.confirmed) ? ["confirmed change"] : [];
-  const names = ["trial", "GFLOPs", "saved", "top-1", "change", "95 % interval", ...confirmed,
+  const timed = data.summary.latency ? ["ms"] : [];
+  const names = ["trial", "GFLOPs", "saved", ...timed, "top-1", "change", "95 % interval", ...confirmed,
     ...params, ""];
   const head = table.createTHead().insertRow();
   names.forEach((name) => head.append(element("th", name)));
@@ -75,6 +76,7 @@ function showTable() {
       row.trial,
       fixed(row.gflops, 4),
       `${fixed(100 * (row.gflops / row.dense_gflops - 1), 1, true)} %`,
+      ...timed.map(() => fixed(row.latency.median_ms, 2)),
       fixed(row.top1, 2),
       fixed(row.delta_top1, 2, true),
       `${fixed(low, 2, true)} to ${fixed(high, 2, true)}`,
