@@ -126,18 +126,6 @@ def measured_on(evaluator: Evaluator, *, latency_batch_size: int | None = None) 
     }
 
 
-def stopwatch(console: Console, evaluator: Evaluator, *, batch_size: int) -> Stopwatch:
-    """What times a search's trials, with the dense model timed."""
-    watch = Stopwatch(evaluator.model, evaluator.shard, batch_size=batch_size)
-    console.print(
-        f"Latency  a batch of {batch_size} takes the dense model {watch.dense_ms:.2f} ms on "
-        f"{device_name(evaluator.model.device)}",
-        markup=False,
-        soft_wrap=True,
-    )
-    return watch
-
-
 def work(
     console: Console,
     study: "Study",
@@ -154,7 +142,12 @@ def work(
     timed = study.identity.protocol.get("latency")
     watch = None
     if timed is not None:
-        watch = stopwatch(console, evaluator, batch_size=timed["batch_size"])
+        watch = Stopwatch(evaluator.model, evaluator.shard, batch_size=timed["batch_size"])
+        console.print(
+            f"Latency  a batch of {watch.batch_size} takes the dense model {watch.dense_ms:.2f} ms "
+            f"on {timed['device']}",
+            soft_wrap=True,
+        )
         _note_drift(console, watch, study)
 
     def measure(method: "Method", race: "Race") -> "Measurement":

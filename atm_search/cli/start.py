@@ -306,7 +306,8 @@ def _begin(
     skip_corrupt: bool,
 ) -> "Study":
     """The study in its store, new or resumed, with its start points queued."""
-    from atm_search.cli.prepare import measure_dense, stopwatch
+    from atm_search.cli.prepare import measure_dense
+    from atm_search.measure.stopwatch import Stopwatch
     from atm_search.search.dense import Dense
     from atm_search.search.samplers import resolve
     from atm_search.search.start_points import queue
@@ -325,7 +326,9 @@ def _begin(
             gflops=evaluator.dense_gflops,
             latency_ms=None
             if timed is None
-            else stopwatch(console, evaluator, batch_size=timed["batch_size"]).dense_ms,
+            else Stopwatch(
+                evaluator.model, evaluator.shard, batch_size=timed["batch_size"]
+            ).dense_ms,
         )
 
     identity = _identity(evaluator, wanted)

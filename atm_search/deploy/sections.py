@@ -4,15 +4,16 @@ Every docstring below is the file's documentation too: the JSON Schema carries t
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BeforeValidator, ConfigDict
 
 from atm_search import documents
 from atm_search.documents import nearest
 from atm_search.measure.latency import Latency
-from atm_search.measure.measurement import Measurement
+from atm_search.measure.measurement import LABELLED, Measurement
 from atm_search.models.preprocessing import Preprocessing
 
 
@@ -35,7 +36,26 @@ def _check_keys(value: Any, cls: type) -> None:
             raise ValueError(f"unknown key '{key}'.{nearest(key, names)}")
 
 
-Measured = Annotated[Measurement, _only_fields_of(Measurement, latency=Latency)]
+def _possible(measurement: Measurement) -> Measurement:
+    """Refuse figures that no measurement has: counts beyond the images, costs that are none."""
+    if measurement.images < 1:
+        raise ValueError(f"images={measurement.images} is no count of images: 1 or more.")
+    for name in (*LABELLED, "agreements"):
+        count = getattr(measurement, name)
+        if count is not None and not 0 <= count <= measurement.images:
+            raise ValueError(f"{name}={count} is no count of {measurement.images} images.")
+    for name in ("gflops", "dense_gflops", "seconds"):
+        value = getattr(measurement, name)
+        if not 0.0 < value < math.inf:
+            raise ValueError(f"{name}={value} is not possible: it has to be above 0.")
+    return measurement
+
+
+Measured = Annotated[
+    Measurement,
+    _only_fields_of(Measurement, latency=Latency),
+    AfterValidator(_possible),
+]
 
 
 class Section(documents.Section):

@@ -1,9 +1,11 @@
 """How long a batch takes on a device: what was timed, and how it is said."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from atm_search.errors import MeasurementError
+from atm_search.errors import InputError, MeasurementError
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,18 @@ class Latency:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0.0):
                 raise MeasurementError(f"latency.{name}={value} is no time: it has to be above 0.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Latency":
+        """The latency whose fields these are.
+
+        Raises:
+            InputError: a field is missing or unknown, or no time.
+        """
+        try:
+            return cls(**values)
+        except (TypeError, MeasurementError) as error:
+            raise InputError(f"A latency does not have the expected fields: {error}") from error
 
     def in_words(self) -> str:
         """For people, in a line."""

@@ -153,8 +153,9 @@ class Measurement:
             odd = ", ".join(sorted(names.symmetric_difference(given)))
             raise InputError(f"A measurement does not have the expected fields; check: {odd}.")
         tokens = tuple(float(count) for count in given["tokens_per_layer"])
-        timed = values.get("latency")
-        latency = None if timed is None else Latency(**timed)
+        latency = None
+        if values.get("latency") is not None:
+            latency = Latency.from_dict(values["latency"])
         return cls(**{**given, "tokens_per_layer": tokens}, latency=latency)
 
 

@@ -139,6 +139,16 @@ def edited(path: Path, old: str, new: str) -> int:
         ("name: atm", "name: atom", r"No method 'atom'"),
         ("top1_hits:", "top1_hit:", r"unknown key 'top1_hit'. Did you mean 'top1_hits'"),
         ("model:", "model: [", "is no YAML"),
+        (
+            "measurement:\n  images: 50",
+            "measurement:\n  images: 0",
+            r"images=0 is no count of images",
+        ),
+        ("agreements: ", "agreements: 1", r"agreements=\d+ is no count of 50 images"),
+        ("  gained:", "  gained: -1 #", r"gained=-1 is no count"),
+        ("  dense_gflops:", "  dense_gflops: 0 #", r"dense_gflops=0.0 is not possible"),
+        ("  gflops:", "  gflops: .nan #", r"gflops=nan is not possible"),
+        ("  top1_hits:", "  top1_hits: null #", r"best.yaml.*some are missing: give all, or none"),
     ],
 )
 def test_a_file_edited_wrongly_is_refused_with_the_place(
