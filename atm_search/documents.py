@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from atm_search.errors import ConfigurationError
+from atm_search.errors import AtmSearchError, ConfigurationError
 
 
 class Section(BaseModel):
@@ -59,6 +59,8 @@ class Document:
             return shape.model_validate(self.content)
         except ValidationError as error:
             raise ConfigurationError(self._explain(error, shape)) from error
+        except AtmSearchError as error:  # of a value that a class of ours refuses
+            raise ConfigurationError(f"{self.path}: {error}") from error
 
     def line(self, location: Sequence[Any]) -> int:
         """Line of the deepest part of a location (keys and indices) that the file has."""

@@ -44,7 +44,7 @@ def hypervolume(
     """Volume of what the points dominate, as far as the reference point; exact.
 
     A point that is not better than the reference point in every objective adds nothing. The time
-    grows as n^k for n points of the front; meant for two or three objectives.
+    grows as n^(k - 1) for n points of the front; meant for two or three objectives.
 
     Args:
         points: [n, k].
@@ -73,6 +73,8 @@ def _volume(gains: Values) -> float:
         return float(gains.max(initial=0.0))
     gains = gains[np.argsort(-gains[:, -1], kind="stable")]
     lower = np.append(gains[1:, -1], 0.0)
+    if gains.shape[1] == 2:  # every cut is a line, as long as the longest so far
+        return float((gains[:, 1] - lower) @ np.maximum.accumulate(gains[:, 0]))
     return sum(
         float(thickness) * _volume(gains[: index + 1, :-1])
         for index, thickness in enumerate(gains[:, -1] - lower)

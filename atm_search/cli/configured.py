@@ -61,6 +61,7 @@ class Place:
             model,
             data=folder if self.data is None and folder.is_dir() else self.data,
             images=configuration.data.images if self.images is None else self.images,
+            skip=(configuration.data.after or 0) if self.data is None else 0,
             skip_corrupt=self.skip_corrupt,
             batch_size=configuration.protocol.batch_size,
             dtype=dtype,

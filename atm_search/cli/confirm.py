@@ -70,7 +70,7 @@ def confirm(
     searched = study_evaluator(
         console, found, checkpoint=checkpoint, data=None, device=device, advice=ADVICE
     )
-    fresh = _fresh(console, found, searched, data, images, skip_corrupt)
+    fresh, after = _fresh(console, found, searched, data, images, skip_corrupt)
     require_unseen(fresh.shard, searched.shard)
     model = searched.model
     with progress(console, "Measuring the dense model") as step:
@@ -81,6 +81,7 @@ def confirm(
             fresh.measure,
             shard_digest=fresh.shard.digest,
             source=fresh.shard.source,
+            after=after,
             environment=Environment(device_name(model.device), model.dtype_name, versions()),
             on_point=step,
         )
@@ -97,20 +98,21 @@ def _fresh(
     data: Path | None,
     images: int | None,
     skip_corrupt: bool,
-) -> "Evaluator":
-    """What measures as the search did, on other images."""
+) -> "tuple[Evaluator, int]":
+    """What measures as the search did, on other images; and how many come before these."""
     from atm_search.data.cache import Cache, cache_directory
     from atm_search.measure.evaluator import Evaluator
     from atm_search.show.progress import progress
 
     cache = Cache(cache_directory(), lambda note: console.print(note, markup=False, soft_wrap=True))
     with progress(console, "Reading images") as step:
-        shard = _other_images(study, searched, cache, data, images, skip_corrupt, step)
+        shard, after = _other_images(study, searched, cache, data, images, skip_corrupt, step)
     console.print(
         f"Confirm  {len(shard):,} images, shard {shard.digest[:8]} ({shard.source})",
         soft_wrap=True,
     )
-    return Evaluator(searched.model, shard, batch_size=searched.batch_size, cache=cache)
+    fresh = Evaluator(searched.model, shard, batch_size=searched.batch_size, cache=cache)
+    return fresh, after
 
 
 def _other_images(
@@ -121,15 +123,18 @@ def _other_images(
     images: int | None,
     skip_corrupt: bool,
     step: "Step",
-) -> "Shard":
-    """Those of the folder given; else those that the search left over, in the same order."""
+) -> "tuple[Shard, int]":
+    """Those of the folder given; else those that the search left over, in the same order.
+
+    And how many of that order come before them.
+    """
     from atm_search.data.embedded import EMBEDDED, embedded_shard
     from atm_search.data.folder import read_folder
     from atm_search.errors import DataError
 
     model, source = searched.model, searched.shard.source
     if data is None and source == EMBEDDED:
-        return embedded_shard(images, skip=len(searched.shard))
+        return embedded_shard(images, skip=len(searched.shard)), len(searched.shard)
     root = Path(source) if data is None else data.resolve()
     skip = 0
     if str(root) == source:
@@ -142,7 +147,7 @@ def _other_images(
             )
         skip = int(taken)
         skip_corrupt = skip_corrupt or study.plan.hints.get("skip_corrupt", False)
-    return read_folder(
+    shard = read_folder(
         root,
         transform=model.preprocessing.pixels,
         num_classes=model.num_classes,
@@ -153,3 +158,4 @@ def _other_images(
         cache=cache,
         transform_name=str(model.preprocessing),
     )
+    return shard, skip

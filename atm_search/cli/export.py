@@ -13,9 +13,10 @@ from atm_search.errors import ParameterError
 
 if TYPE_CHECKING:
     from atm_search.deploy.configuration import Configuration
-    from atm_search.search.picks import Pick, Rule
+    from atm_search.deploy.sections import ConfirmationSection, PickSection
+    from atm_search.search.picks import Rule
     from atm_search.search.study import Study
-    from atm_search.search.trials import TrialRecord
+    from atm_search.search.trials import Confirmation, TrialRecord
 
 Output = Annotated[
     Path,
@@ -24,7 +25,9 @@ Output = Annotated[
 PickBy = Annotated[
     str,
     typer.Option(
-        "--pick", help="lossless, knee, budget:GFLOPS, drop:POINTS, trial:NUMBER or frontier (all)."
+        "--pick",
+        help="lossless, knee, budget:GFLOPS, latency:MS, drop:POINTS, trial:NUMBER or frontier "
+        "(all).",
     ),
 ]
 Tolerance = Annotated[
@@ -44,11 +47,14 @@ def export(
 
     Example: atm-search export --study deit_t --pick lossless -o best.yaml
     """
+    from atm_search.deploy.sections import PickSection
     from atm_search.search.frontier import frontier, measured_points
+    from atm_search.search.judged import judged
     from atm_search.search.picks import TOLERANCE, Rule
     from atm_search.search.picks import pick as picked
     from atm_search.search.store import open_store
     from atm_search.search.study import load
+    from atm_search.show.consoles import log_console
 
     rule = Rule.parse(pick)
     if tolerance is not None and rule.name != "lossless":
@@ -58,16 +64,26 @@ def export(
         raise ParameterError(f"{output} is one file: say which configuration with --pick.")
     found = load(open_store(options.storage_address(storage), create=False), study)
     records = {record.number: record for record in found.records()}
+    best = frontier(records.values(), found.dense, found.objectives)
+    candidates = judged(best, found.objectives)
+    judged_on = candidates.on if rule.is_choice else None
+    measured = measured_points(records.values(), found.dense)
+    if judged_on is not None:
+        log_console().print(f"Judged by {judged_on}.", markup=False, soft_wrap=True)
     chosen = picked(
         _of_first(rule, records),
-        frontier(records.values(), found.dense, found.objectives),
-        measured=measured_points(records.values(), found.dense),
+        candidates.points if rule.is_choice else best,
+        measured=measured,
         tolerance=TOLERANCE if tolerance is None else tolerance,
-        score="KL" if found.objectives.reported == "kl" else "top-1",
+        objectives=found.objectives,
     )
     for choice in chosen:
-        configuration = _configuration(found, records[choice.point.number], choice)
-        path = output if one_file else output / _file_name(found.name, choice)
+        configuration = _configuration(
+            found,
+            records[choice.point.number],
+            PickSection(rule=str(choice.rule), reason=choice.reason, judged_by=judged_on),
+        )
+        path = output if one_file else output / _file_name(configuration)
         configuration.write(path)
         print(path)
 
@@ -81,19 +97,20 @@ def _of_first(rule: "Rule", records: Mapping[int, "TrialRecord"]) -> "Rule":
     return rule if first is None else replace(rule, value=float(first))
 
 
-def _file_name(study: str, choice: "Pick") -> str:
-    name = re.sub(r"[^\w.-]+", "_", study)
-    return f"{name}-{choice.point.measurement.gflops:.3f}gflops-trial{choice.point.number}.yaml"
+def _file_name(configuration: "Configuration") -> str:
+    study = configuration.study
+    assert study is not None
+    name = re.sub(r"[^\w.-]+", "_", study.name)
+    return f"{name}-{configuration.measurement.gflops:.3f}gflops-trial{study.trial}.yaml"
 
 
-def _configuration(study: "Study", record: "TrialRecord", choice: "Pick") -> "Configuration":
+def _configuration(study: "Study", record: "TrialRecord", pick: "PickSection") -> "Configuration":
     """What a study knows of one of its measured trials."""
     from atm_search.deploy.configuration import Configuration
     from atm_search.deploy.sections import (
         DataSection,
         MethodSection,
         ModelSection,
-        PickSection,
         ProtocolSection,
         StudySection,
     )
@@ -101,15 +118,16 @@ def _configuration(study: "Study", record: "TrialRecord", choice: "Pick") -> "Co
 
     identity, hints = study.identity, study.plan.hints
     assert record.environment is not None  # the trial was measured
+    assert record.method is not None and record.measurement is not None
     return Configuration(
-        pick=PickSection(rule=str(choice.rule), reason=choice.reason),
+        pick=pick,
         model=ModelSection(
             name=identity.model,
             weights_sha256=identity.weights_digest,
             weights_source=hints["weights"],
             preprocessing=Preprocessing.from_config(identity.protocol["preprocessing"]),
         ),
-        method=MethodSection(name=choice.point.method, params=dict(record.params)),
+        method=MethodSection(name=record.method, params=dict(record.params)),
         protocol=ProtocolSection(
             batch_size=identity.protocol["batch_size"],
             dtype=identity.protocol["dtype"],
@@ -118,7 +136,24 @@ def _configuration(study: "Study", record: "TrialRecord", choice: "Pick") -> "Co
         data=DataSection(
             sha256=identity.shard_digest, source=hints["data"], images=identity.images
         ),
-        measurement=choice.point.measurement,
+        measurement=record.measurement,
+        confirmation=None if record.confirmation is None else _confirmed(record.confirmation),
         versions=dict(record.environment.versions),
         study=StudySection(name=study.name, trial=record.number, objectives=str(study.objectives)),
+    )
+
+
+def _confirmed(confirmation: "Confirmation") -> "ConfirmationSection":
+    from atm_search.deploy.sections import ConfirmationSection, DataSection
+
+    return ConfirmationSection(
+        data=DataSection(
+            sha256=confirmation.shard_digest,
+            source=confirmation.source,
+            images=confirmation.measurement.images,
+            after=confirmation.after or None,
+        ),
+        device=confirmation.environment.device,
+        measurement=confirmation.measurement,
+        versions=dict(confirmation.environment.versions),
     )

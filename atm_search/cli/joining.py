@@ -10,6 +10,7 @@ from rich.console import Console
 from atm_search.cli.prepare import measured_on, prepare
 from atm_search.errors import StudyError
 from atm_search.measure.evaluator import Evaluator
+from atm_search.measure.provenance import device_name
 from atm_search.measure.setup import DATA_DIRECTORY
 from atm_search.models.zoo import load_model
 from atm_search.search.study import Study
@@ -23,6 +24,7 @@ def study_evaluator(
     data: Path | None,
     device: str,
     advice: str,
+    timed: bool = False,
 ) -> Evaluator:
     """The study's model and images as this machine has them.
 
@@ -35,9 +37,10 @@ def study_evaluator(
         data: folder of images.
         device: to measure on.
         advice: what to do if they are not the same, a sentence.
+        timed: whether latency is to be timed, which asks for the study's device.
 
     Raises:
-        StudyError: they are not the same.
+        StudyError: they are not the same, or the device is another and latency an objective.
     """
     identity, hints = study.identity, study.plan.hints
     if checkpoint is None:
@@ -60,10 +63,25 @@ def study_evaluator(
         dtype=identity.protocol["dtype"],
         need_labels=identity.objectives.needs_labels,
     )
-    differences = identity.differences(replace(identity, **measured_on(evaluator)))
+    latency = identity.protocol.get("latency")
+    if latency is not None and timed:
+        _check_device(study.name, latency["device"], device_name(evaluator.model.device))
+    here = measured_on(evaluator)
+    if latency is not None:
+        here["protocol"] |= {"latency": latency}
+    differences = identity.differences(replace(identity, **here))
     if differences:
         raise StudyError(f"Study '{study.name}' was {'; '.join(differences)}. {advice}")
     return evaluator
+
+
+def _check_device(study: str, wanted: str, here: str) -> None:
+    if wanted != here:
+        raise StudyError(
+            f"Study '{study}' times latency on {wanted}; this is {here}. Latencies of two devices "
+            "do not compare: join with the same device (for a CPU, OMP_NUM_THREADS sets its "
+            "threads), or begin another study here."
+        )
 
 
 def _there(hint: str | None, exists: Callable[[Path], bool]) -> Path | None:

@@ -1,6 +1,7 @@
 """What `start`, `worker` and `evaluate` do alike."""
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ from rich.console import Console
 from atm_search.data.cache import Cache, cache_directory
 from atm_search.measure.evaluator import Answers, Evaluator, check_varied
 from atm_search.measure.precision import AUTO, automatic
+from atm_search.measure.provenance import device_name, versions
 from atm_search.measure.setup import BATCH_SIZE, open_shard
+from atm_search.measure.stopwatch import Stopwatch
 from atm_search.models.cpu import keep_freed_memory
 from atm_search.models.reduction import reads_prefix_only
 from atm_search.models.zoo import LoadedModel
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from atm_search.search.worker import OnTrial, OnWait, Outcome
 
 
+DRIFT = 1.25
+"""Times as slow or as fast as when a study began, from which the dense model's latency is noted."""
+
+
 def prepare(
     console: Console,
     model: LoadedModel,
@@ -33,6 +40,7 @@ def prepare(
     batch_size: int | None,
     dtype: str,
     need_labels: bool = True,
+    skip: int = 0,
 ) -> Evaluator:
     """An evaluator with its images read, saying on the console what it works with.
 
@@ -52,6 +60,7 @@ def prepare(
             model,
             data=data,
             images=images,
+            skip=skip,
             skip_corrupt=skip_corrupt,
             progress=step,
             cache=cache,
@@ -92,9 +101,15 @@ def measure_dense(console: Console, evaluator: Evaluator) -> Answers:
     return answers
 
 
-def measured_on(evaluator: Evaluator) -> dict[str, Any]:
-    """What trials are measured on, and how: these fields of a study's identity."""
+def measured_on(evaluator: Evaluator, *, latency_batch_size: int | None = None) -> dict[str, Any]:
+    """What trials are measured on, and how: these fields of a study's identity.
+
+    Latency, if it is timed, fixes the device too: that of another does not compare.
+    """
     model = evaluator.model
+    timed = {}
+    if latency_batch_size is not None:
+        timed["latency"] = {"batch_size": latency_batch_size, "device": device_name(model.device)}
     return {
         "model": model.name,
         "weights_digest": model.weights_digest,
@@ -106,6 +121,7 @@ def measured_on(evaluator: Evaluator) -> dict[str, Any]:
             "batch_size": evaluator.batch_size,
             "dtype": model.dtype_name,
             "preprocessing": model.preprocessing.to_dict(),
+            **timed,
         },
     }
 
@@ -120,13 +136,29 @@ def work(
     on_wait: "OnWait",
 ) -> "Outcome":
     """Run trials of a study in this process, until its budget is spent."""
-    from atm_search.measure.provenance import device_name, versions
     from atm_search.search.trials import Environment
     from atm_search.search.worker import run
 
+    timed = study.identity.protocol.get("latency")
+    watch = None
+    if timed is not None:
+        watch = Stopwatch(evaluator.model, evaluator.shard, batch_size=timed["batch_size"])
+        console.print(
+            f"Latency  a batch of {watch.batch_size} takes the dense model {watch.dense_ms:.2f} ms "
+            f"on {timed['device']}",
+            soft_wrap=True,
+        )
+        _note_drift(console, watch, study)
+
     def measure(method: "Method", race: "Race") -> "Measurement":
         measure_dense(console, evaluator)
-        return evaluator.measure(method, race=race)
+        if watch is None:
+            return evaluator.measure(method, race=race)
+        # First: a rival that answers later does not dominate, and a trial that is raced out has
+        # its own latency too, so that samplers see three values of every trial.
+        latency = watch.measure(method)
+        race.require_latency(latency.median_ms)
+        return replace(evaluator.measure(method, race=race), latency=latency)
 
     model = evaluator.model
     return run(
@@ -137,3 +169,14 @@ def work(
         on_trial=on_trial,
         on_wait=on_wait,
     )
+
+
+def _note_drift(console: Console, watch: Stopwatch, study: "Study") -> None:
+    """Say if this device is not as fast as it was when the study began."""
+    before = study.dense.latency_ms
+    if before is not None and not 1 / DRIFT <= watch.dense_ms / before <= DRIFT:
+        console.print(
+            f"Note: the dense model takes {watch.dense_ms:.2f} ms now, {before:.2f} ms when the "
+            "study began: latencies from both times do not compare. Is the device busy?",
+            soft_wrap=True,
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atm_search.cli import options
-from atm_search.errors import StoreError, StudyError
+from atm_search.errors import ParameterError, StoreError, StudyError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +62,14 @@ Goals = Annotated[
     typer.Option(
         "--objectives",
         help="top1,gflops (default); kl,gflops: no labels needed; or guided: search by KL, "
-        "report top-1.",
+        "report top-1. Each also with ,latency.",
+    ),
+]
+LatencyBatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--latency-batch-size",
+        help="Images per batch that latency is timed with. Default: --batch-size.",
     ),
 ]
 NoRacing = Annotated[
@@ -105,6 +112,7 @@ def start(
     batch_size: options.BatchSize = None,
     method: Methods = None,
     objectives: Goals = None,
+    latency_batch_size: LatencyBatchSize = None,
     sampler: Sampler = None,
     step: Step = None,
     seed: Seed = None,
@@ -150,6 +158,7 @@ def start(
         seed=seed,
         images=images,
         batch_size=batch_size,
+        latency_batch_size=latency_batch_size,
         crop_pct=crop_pct,
         dtype=dtype,
         max_drop=max_drop,
@@ -159,6 +168,7 @@ def start(
     racing = race_changes(no_racing=no_racing, race_on=race_on, delta=delta, margin=margin)
     console = log_console()
     wanted = _as_begun(wanted, address)
+    _check_latency(wanted, count, device)
     evaluator = _evaluator(console, wanted, device=device, skip_corrupt=skip_corrupt)
     begun = _begin(
         console, evaluator, wanted, points, address, racing=racing, skip_corrupt=skip_corrupt
@@ -248,6 +258,19 @@ def _objectives(wanted: "StudyFile") -> "Objectives":
     return TOP1 if wanted.objectives is None else Objectives.parse(wanted.objectives)
 
 
+def _check_latency(wanted: "StudyFile", count: int, device: str) -> None:
+    """Refuse what latency cannot be timed with, or what is asked of it where nobody times it."""
+    from atm_search.cli.workers import require_own_devices
+
+    if _objectives(wanted).latency:
+        require_own_devices(count, device)
+    elif wanted.protocol.latency_batch_size is not None:
+        raise ParameterError(
+            f"latency_batch_size={wanted.protocol.latency_batch_size} goes with latency as an "
+            f"objective, such as --objectives {_objectives(wanted)},latency."
+        )
+
+
 def _as_begun(wanted: "StudyFile", address: str) -> "StudyFile":
     """With what a study that is there already has chosen, once and for all, where nobody asks."""
     from atm_search.measure.precision import AUTO
@@ -257,7 +280,11 @@ def _as_begun(wanted: "StudyFile", address: str) -> "StudyFile":
         return wanted
     if (wanted.protocol.dtype or AUTO) == AUTO:
         wanted = wanted.over(dtype=begun.protocol["dtype"])
-    return wanted.over(objectives=wanted.objectives or str(begun.objectives))
+    wanted = wanted.over(objectives=wanted.objectives or str(begun.objectives))
+    if _objectives(wanted).latency and wanted.protocol.latency_batch_size is None:
+        own = begun.protocol.get("latency", {}).get("batch_size")
+        wanted = wanted.over(latency_batch_size=own)
+    return wanted
 
 
 def _identity_of_study(address: str, name: str) -> "Identity | None":
@@ -290,6 +317,7 @@ def _begin(
 ) -> "Study":
     """The study in its store, new or resumed, with its start points queued."""
     from atm_search.cli.prepare import measure_dense
+    from atm_search.measure.stopwatch import Stopwatch
     from atm_search.search.dense import Dense
     from atm_search.search.samplers import resolve
     from atm_search.search.start_points import queue
@@ -300,11 +328,17 @@ def _begin(
 
     def dense() -> Dense:
         answers = measure_dense(console, evaluator)
+        timed = identity.protocol.get("latency")
         return Dense(
             images=len(evaluator.shard),
             top1_hits=_count(answers.top1_hit),
             top5_hits=_count(answers.top5_hit),
             gflops=evaluator.dense_gflops,
+            latency_ms=None
+            if timed is None
+            else Stopwatch(
+                evaluator.model, evaluator.shard, batch_size=timed["batch_size"]
+            ).dense_ms,
         )
 
     identity = _identity(evaluator, wanted)
@@ -431,13 +465,17 @@ def _identity(evaluator: "Evaluator", wanted: "StudyFile") -> "Identity":
         if space.methods:  # lossless and worth 5 %: on for all, or none could be compared
             own["cls_only_last_block"] = True
         fixed |= space.named(name, own)
+    objectives = _objectives(wanted)
+    timed = wanted.protocol.latency_batch_size
+    if timed is None:
+        timed = min(evaluator.batch_size, len(evaluator.shard))
     return Identity(
-        **measured_on(evaluator),
+        **measured_on(evaluator, latency_batch_size=timed if objectives.latency else None),
         method=SEPARATOR.join(wanted.methods()),
         fixed_params=fixed,
         space=space,
         constraints=wanted.limits(),
-        objectives=_objectives(wanted),
+        objectives=objectives,
     )
 
 

@@ -18,6 +18,10 @@ BatchSizes = Annotated[
     str | None,
     typer.Option("--batch-size", help="Measure these too, such as 1,8,32: what they change."),
 ]
+Confirmed = Annotated[
+    bool,
+    typer.Option("--confirmed", help="The file's confirmed figures, on the images of these."),
+]
 
 
 def verify(
@@ -26,6 +30,7 @@ def verify(
     data: options.Data = None,
     images: Images = None,
     batch_sizes: BatchSizes = None,
+    confirmed: Confirmed = False,
     skip_corrupt: options.SkipCorrupt = False,
     dtype: Dtype = None,
     device: options.Device = "auto",
@@ -43,6 +48,8 @@ def verify(
 
     sizes = _counts(batch_sizes)
     configuration = Configuration.read(file)
+    if confirmed:
+        configuration = configuration.as_confirmed()
     method = configuration.build_method()
     console = log_console()
     evaluator = Place(checkpoint, data, images, skip_corrupt, dtype, device, force).evaluator(

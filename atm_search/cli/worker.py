@@ -52,7 +52,13 @@ def worker(
         console.print("All of its trials are finished.")
         return
     evaluator = study_evaluator(
-        console, joined, checkpoint=checkpoint, data=data, device=device, advice=ADVICE
+        console,
+        joined,
+        checkpoint=checkpoint,
+        data=data,
+        device=device,
+        advice=ADVICE,
+        timed=True,
     )
     # Workers of one supervisor are numbered; whoever joins draws a number that nobody has.
     number = secrets.randbelow(2**31) if number is None else number

@@ -27,6 +27,21 @@ def worker_count(workers: int | None, device: str) -> int:
     return workers
 
 
+def require_own_devices(count: int, device: str) -> None:
+    """Check that no two workers share a device, which latency needs.
+
+    Raises:
+        ParameterError: they do.
+    """
+    gpus = len(_gpus(device))
+    if count > max(1, gpus):
+        where = f"{gpus} GPUs" if gpus else "one device"
+        raise ParameterError(
+            f"--workers {count} on {where}: workers that share a device disturb each other's "
+            f"latencies. Use --workers {max(1, gpus)}, or objectives without latency."
+        )
+
+
 def worker_commands(
     count: int,
     *,

@@ -54,7 +54,8 @@ class Configuration(Section):
     """The images that it was measured on; a search chose it for looking good on its own."""
     measurement: Measured
     """Counts of images, and means per image. GFLOPs are 10^9 multiply-adds; what finding the pairs
-    costs is beside them."""
+    costs is beside them. Latency, if the search optimised it, is of one batch of its own size on
+    its own device; `verify` does not time it again."""
     summary: SummarySection | None = None
     """What follows from the counts: percent, percentage points, 95 % interval."""
     confirmation: ConfirmationSection | None = None
@@ -74,30 +75,74 @@ class Configuration(Section):
         """
         return build(self.method.name, self.method.params)
 
+    def as_confirmed(self) -> "Configuration":
+        """The same with its confirmed images and figures in place of those of the search.
+
+        Raises:
+            ConfigurationError: it has none.
+        """
+        found = self.confirmation
+        if found is None:
+            raise ConfigurationError(
+                "The file has no confirmed figures: run `atm-search confirm`, then export it again."
+            )
+        return self.model_copy(
+            update={
+                "data": found.data,
+                "protocol": self.protocol.model_copy(update={"device": found.device}),
+                "measurement": found.measurement,
+                "summary": found.summary,
+                "confirmation": None,
+                "versions": found.versions,
+            }
+        )
+
     def headline(self) -> str:
         """One line for people: cost and accuracy against the dense model."""
         measured = self.measurement
         low, high = measured.delta_ci95
         saved = 100.0 * (1.0 - measured.gflops / measured.dense_gflops)
-        cost = f"{self.model.name} with {self.method.name}: {measured.gflops:.3f} GFLOPs"
+        cost = (
+            f"{self.model.name} with {self.method.name}: {measured.gflops:.3f} GFLOPs "
+            f"(-{saved:.1f} %)"
+        )
+        if measured.latency is not None:
+            cost += f", {measured.latency.in_words()}"
         if not measured.has_labels:
             return (
-                f"{cost} (-{saved:.1f} %), KL {measured.kl:.4f} nats from the dense model, whose "
+                f"{cost}, KL {measured.kl:.4f} nats from the dense model, whose "
                 f"class it gives for {measured.agreement:.2f} % of {measured.images:,} unlabelled "
                 "images"
             )
-        return (
-            f"{cost} (-{saved:.1f} %), top-1 {measured.top1:.2f} % of {measured.images:,} images, "
+        line = (
+            f"{cost}, top-1 {measured.top1:.2f} % of {measured.images:,} images, "
             f"{measured.delta_top1:+.2f} points against the dense model "
             f"(95 % interval {low:+.2f} to {high:+.2f})"
+        )
+        if self.confirmation is None:
+            return line
+        other = self.confirmation.measurement
+        low, high = other.delta_ci95
+        return (
+            f"{line}; {other.delta_top1:+.2f} ({low:+.2f} to {high:+.2f}) on {other.images:,} "
+            "images that the search did not use"
         )
 
     def with_derived(self) -> "Configuration":
         """The same with everything that follows from the rest: thresholds and summaries."""
         method = self.method.model_copy(update={"thresholds": self._thresholds()})
-        labelled = self.measurement.has_labels
-        summary = SummarySection.of(self.measurement) if labelled else None
-        return self.model_copy(update={"method": method, "summary": summary})
+        confirmation = self.confirmation
+        if confirmation is not None:
+            confirmation = confirmation.model_copy(
+                update={"summary": SummarySection.if_known(confirmation.measurement)}
+            )
+        return self.model_copy(
+            update={
+                "method": method,
+                "summary": SummarySection.if_known(self.measurement),
+                "confirmation": confirmation,
+            }
+        )
 
     def contradictions(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Places of values that do not follow from the rest, as in an edited file, and why."""
@@ -105,12 +150,11 @@ class Configuration(Section):
         given, follow = self.method.thresholds, wanted.method.thresholds
         if given is not None and not _close(given, follow or ()):
             yield ("method", "thresholds"), f"is {_shown(given)}, params give {_shown(follow)}"
-        if self.summary is not None and wanted.summary is not None:
-            for name, value in self.summary:
-                other = getattr(wanted.summary, name)
-                if not _close(value, other):
-                    reason = f"is {_shown(value)}, measurement gives {_shown(other)}"
-                    yield ("summary", name), reason
+        yield from _contradicted((), self.summary, wanted.summary)
+        if self.confirmation is not None and wanted.confirmation is not None:
+            yield from _contradicted(
+                ("confirmation",), self.confirmation.summary, wanted.confirmation.summary
+            )
 
     def write(self, path: Path) -> None:
         """Write the file whole, or not at all, with what follows from its figures.
@@ -130,6 +174,8 @@ class Configuration(Section):
         """The file's text: the headline, and a comment before every section."""
         content = self.model_dump(mode="json", exclude_none=True)
         content["measurement"] = self.measurement.to_dict()  # what is unknown is written as null
+        if self.confirmation is not None:
+            content["confirmation"]["measurement"] = self.confirmation.measurement.to_dict()
         parts = [f"# {self.headline()}\n"]
         for name, value in content.items():
             about = textwrap.wrap(type(self).model_fields[name].description or "", width=97)
@@ -201,6 +247,19 @@ def _upgraded(document: Document) -> Document:
             f"{' and '.join(map(str, READABLE_VERSIONS))}: {todo}."
         )
     return replace(document, content=content | {"schema_version": SCHEMA_VERSION})
+
+
+def _contradicted(
+    place: tuple[str, ...], given: SummarySection | None, follows: SummarySection | None
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Places of a summary's values that do not follow from its measurement, and why."""
+    if given is None or follows is None:
+        return
+    for name, value in given:
+        other = getattr(follows, name)
+        if not _close(value, other):
+            reason = f"is {_shown(value)}, measurement gives {_shown(other)}"
+            yield (*place, "summary", name), reason
 
 
 def _close(given: Any, other: Any) -> bool:

@@ -4,31 +4,58 @@ Every docstring below is the file's documentation too: the JSON Schema carries t
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BeforeValidator, ConfigDict
 
 from atm_search import documents
 from atm_search.documents import nearest
-from atm_search.measure.measurement import Measurement
+from atm_search.measure.latency import Latency
+from atm_search.measure.measurement import LABELLED, Measurement
 from atm_search.models.preprocessing import Preprocessing
 
 
-def _only_fields_of(cls: type) -> BeforeValidator:
-    """Refuse keys that a dataclass does not have; pydantic would drop them."""
-    names = [field.name for field in dataclasses.fields(cls)]
+def _only_fields_of(cls: type, **inner: type) -> BeforeValidator:
+    """Refuse keys that a dataclass, or an inner one by its field, lacks; pydantic drops them."""
 
     def check(value: Any) -> Any:
-        for key in value if isinstance(value, Mapping) else ():
-            if key not in names:
-                raise ValueError(f"unknown key '{key}'.{nearest(key, names)}")
+        _check_keys(value, cls)
+        for name, kind in inner.items():
+            _check_keys(value.get(name) if isinstance(value, Mapping) else None, kind)
         return value
 
     return BeforeValidator(check)
 
 
-Measured = Annotated[Measurement, _only_fields_of(Measurement)]
+def _check_keys(value: Any, cls: type) -> None:
+    names = [field.name for field in dataclasses.fields(cls)]
+    for key in value if isinstance(value, Mapping) else ():
+        if key not in names:
+            raise ValueError(f"unknown key '{key}'.{nearest(key, names)}")
+
+
+def _possible(measurement: Measurement) -> Measurement:
+    """Refuse figures that no measurement has: counts beyond the images, costs that are none."""
+    if measurement.images < 1:
+        raise ValueError(f"images={measurement.images} is no count of images: 1 or more.")
+    for name in (*LABELLED, "agreements"):
+        count = getattr(measurement, name)
+        if count is not None and not 0 <= count <= measurement.images:
+            raise ValueError(f"{name}={count} is no count of {measurement.images} images.")
+    for name in ("gflops", "dense_gflops", "seconds"):
+        value = getattr(measurement, name)
+        if not 0.0 < value < math.inf:
+            raise ValueError(f"{name}={value} is not possible: it has to be above 0.")
+    return measurement
+
+
+Measured = Annotated[
+    Measurement,
+    _only_fields_of(Measurement, latency=Latency),
+    AfterValidator(_possible),
+]
 
 
 class Section(documents.Section):
@@ -76,6 +103,8 @@ class DataSection(Section):
     """Where the images were: a path, or in words. A hint; the digest decides."""
     images: int
     """How many of the source's images, the first of its class-balanced order."""
+    after: int | None = None
+    """Images of that order that come before these and were left out: the search used them."""
 
 
 class SummarySection(Section):
@@ -95,8 +124,10 @@ class SummarySection(Section):
     """On the protocol's device, scoring included."""
 
     @classmethod
-    def of(cls, measurement: Measurement) -> "SummarySection":
-        """The summary of a measurement."""
+    def if_known(cls, measurement: Measurement) -> "SummarySection | None":
+        """The summary of a measurement; None without labels."""
+        if not measurement.has_labels:
+            return None
         low, high = measurement.delta_ci95
         return cls(
             top1=round(measurement.top1, 4),
@@ -112,8 +143,13 @@ class ConfirmationSection(Section):
     """The same configuration, measured on images that the search did not use."""
 
     data: DataSection
+    device: str
+    """The device's name; batch size and dtype are those of the protocol."""
     measurement: Measured
-    summary: SummarySection
+    summary: SummarySection | None = None
+    """What follows from the counts: percent, percentage points, 95 % interval."""
+    versions: dict[str, str]
+    """What it was measured with."""
 
 
 class FrozenSection(Section):
@@ -139,6 +175,8 @@ class PickSection(Section):
     rule: str
     """As given to `export --pick`."""
     reason: str
+    judged_by: str | None = None
+    """Whose figures were compared: confirmed ones, or the search's own, which flatter."""
 
 
 class StudySection(Section):

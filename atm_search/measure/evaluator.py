@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -270,9 +271,10 @@ class _Total:
         """The measurement of all that was added; at least one image."""
         kl = torch.cat(self.divergences).double()
         spread = float(kl.std()) if self.images > 1 else 0.0
+        hits: dict[str, Any] = {name: self.hits.get(name) for name in LABELLED}
         return Measurement(
             images=self.images,
-            **{name: self.hits.get(name) for name in LABELLED},
+            **hits,
             agreements=self.agreements,
             kl=float(kl.mean()),
             kl_se=spread / self.images**0.5,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from atm_search.errors import InputError, MeasurementError
+from atm_search.measure.latency import Latency
 from atm_search.measure.statistics import paired_change, paired_interval95
 
 LABELLED = ("top1_hits", "top5_hits", "dense_top1_hits", "dense_top5_hits", "lost", "gained")
@@ -45,6 +46,8 @@ class Measurement:
     """Mean tokens per image that enter each block's MLP."""
     seconds: float = field(compare=False)
     """Wall-clock time of the reduced model's forward passes and their scoring."""
+    latency: Latency | None = field(default=None, compare=False)
+    """How long one batch takes; None unless the search optimised it."""
 
     def __post_init__(self) -> None:
         counts = [getattr(self, name) for name in LABELLED]
@@ -102,6 +105,11 @@ class Measurement:
         """Throughput of the reduced model, scoring included."""
         return self.images / self.seconds
 
+    @property
+    def latency_ms(self) -> float:
+        """Median time of a batch; not a number if nobody timed it."""
+        return math.nan if self.latency is None else self.latency.median_ms
+
     def figures(self) -> dict[str, Any]:
         """What people read, by name: percentages, intervals, costs; None for what is unknown."""
         known = self.has_labels
@@ -122,11 +130,15 @@ class Measurement:
             "tokens_per_layer": list(self.tokens_per_layer),
             "images_per_second": self.images_per_second,
             "seconds": self.seconds,
+            "latency": None if self.latency is None else asdict(self.latency),
         }
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, for JSON and YAML; `from_dict` gives an equal value back."""
-        return asdict(self) | {"tokens_per_layer": list(self.tokens_per_layer)}
+        values = asdict(self) | {"tokens_per_layer": list(self.tokens_per_layer)}
+        if self.latency is None:
+            del values["latency"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Measurement":
@@ -135,12 +147,16 @@ class Measurement:
         Raises:
             InputError: a field is missing or unknown.
         """
-        names = {item.name for item in fields(cls)}
-        if names != set(values):
-            odd = ", ".join(sorted(names.symmetric_difference(values)))
+        names = {item.name for item in fields(cls)} - {"latency"}
+        given = {name: value for name, value in values.items() if name != "latency"}
+        if names != set(given):
+            odd = ", ".join(sorted(names.symmetric_difference(given)))
             raise InputError(f"A measurement does not have the expected fields; check: {odd}.")
-        tokens = tuple(float(count) for count in values["tokens_per_layer"])
-        return cls(**{**values, "tokens_per_layer": tokens})
+        tokens = tuple(float(count) for count in given["tokens_per_layer"])
+        latency = None
+        if values.get("latency") is not None:
+            latency = Latency.from_dict(values["latency"])
+        return cls(**{**given, "tokens_per_layer": tokens}, latency=latency)
 
 
 def percent(hits: int | None, images: int) -> float:

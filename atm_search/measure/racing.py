@@ -94,6 +94,8 @@ class Rival:
     number: int
     """Of its trial."""
     outcomes: Outcomes
+    latency_ms: float = math.nan
+    """Where latency is an objective too."""
 
 
 class Race:
@@ -110,6 +112,10 @@ class Race:
         self.rules = rules or RaceRules()
         self._rivals = [] if self.rules.on == "off" else list(rivals)
         self._duel: _Duel | None = None
+
+    def require_latency(self, latency_ms: float) -> None:
+        """Before the first batch: only rivals that answer as fast as this may stop it."""
+        self._rivals = [rival for rival in self._rivals if rival.latency_ms <= latency_ms]
 
     def add(self, hits: ArrayLike | None, kl: ArrayLike, gflops: float) -> bool:
         """Take one batch: hits [batch] (None without labels), KL [batch] in nats, GFLOPs per image.

@@ -28,6 +28,7 @@ def open_shard(
     *,
     data: Path | None = None,
     images: int | None = None,
+    skip: int = 0,
     skip_corrupt: bool = False,
     progress: Callable[[int, int], None] | None = None,
     cache: Cache | None = None,
@@ -40,6 +41,7 @@ def open_shard(
         data: folder in ImageFolder layout; else the one that ATM_SEARCH_DATA names. The demo model
             has its own images and uses them unless a folder is given.
         images: size of a seeded, class-balanced subset; None takes all (of the demo's, 1,000).
+        skip: how many of the first to pass over.
         skip_corrupt: leave corrupt images out instead of refusing the folder.
         progress: called with images read and images in all.
         cache: keeps decoded images; the demo's own are drawn faster than they could be read.
@@ -49,7 +51,7 @@ def open_shard(
         DataError: no images, unreadable ones, or labels that the model has no class for.
     """
     if data is None and model.name == DEMO:
-        return embedded_shard(images)
+        return embedded_shard(images, skip=skip)
     if data is None and os.environ.get(DATA_DIRECTORY):
         data = Path(os.environ[DATA_DIRECTORY])
     if data is None:
@@ -59,6 +61,7 @@ def open_shard(
         transform=model.preprocessing.pixels,
         num_classes=model.num_classes,
         images=images,
+        skip=skip,
         skip_corrupt=skip_corrupt,
         progress=progress,
         cache=cache,

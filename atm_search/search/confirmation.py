@@ -5,61 +5,16 @@ flatter it. On other images they do not, and the mean difference says by how muc
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from optuna.trial import FrozenTrial
-
-from atm_search import pareto
-from atm_search.errors import InputError
 from atm_search.measure.measurement import Measurement
 from atm_search.merging.method import Method
 from atm_search.merging.registry import build
 from atm_search.search.frontier import FrontierPoint, frontier
 from atm_search.search.objectives import TOP1
 from atm_search.search.study import Study
-from atm_search.search.trials import Environment
-
-CONFIRMED = "atm_search:confirmed"
-"""User attribute of a trial with its latest confirmation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Confirmation:
-    """One configuration, and the dense model, on images that the search did not use."""
-
-    shard_digest: str
-    """sha256 of the images and labels, in hex."""
-    source: str
-    """Where the images came from, in words for people."""
-    measurement: Measurement
-    environment: Environment
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `of` reads them back."""
-        return {
-            "shard_digest": self.shard_digest,
-            "source": self.source,
-            "measurement": self.measurement.to_dict(),
-            **asdict(self.environment),
-        }
-
-    @classmethod
-    def of(cls, trial: FrozenTrial) -> "Confirmation | None":
-        """The latest confirmation of a trial; None if it has none, or one of another version."""
-        values = trial.user_attrs.get(CONFIRMED)
-        if not isinstance(values, Mapping):
-            return None
-        try:
-            return cls(
-                shard_digest=values["shard_digest"],
-                source=values["source"],
-                measurement=Measurement.from_dict(values["measurement"]),
-                environment=Environment(values["device"], values["dtype"], values["versions"]),
-            )
-        except (InputError, KeyError):
-            return None
+from atm_search.search.trials import CONFIRMED, Confirmation, Environment
 
 
 @dataclass(frozen=True)
@@ -117,6 +72,7 @@ def confirm(
     shard_digest: str,
     source: str,
     environment: Environment,
+    after: int = 0,
     on_point: OnPoint | None = None,
 ) -> list[ConfirmedPoint]:
     """The frontier of a study with every point confirmed, from the fewest GFLOPs to the most.
@@ -131,33 +87,42 @@ def confirm(
         shard_digest: identity of those images.
         source: where they come from, in words.
         environment: where it measures.
+        after: images of the source, in its order, that were left out before these.
         on_point: told of progress.
 
     Raises:
         MeasurementError, StoreError: as `measure` and the store do.
     """
-    trials = {trial.number: trial for trial in study.optuna.get_trials(deepcopy=False)}
+    ids = {trial.number: trial._trial_id for trial in study.optuna.get_trials(deepcopy=False)}
     points = frontier(study.records(), study.dense, study.objectives)
     confirmed = []
     for done, point in enumerate(points, start=1):
-        known = Confirmation.of(trials[point.number])
+        known = point.confirmation
         if known is None or known.shard_digest != shard_digest:
             known = Confirmation(
                 shard_digest=shard_digest,
                 source=source,
+                after=after,
                 measurement=measure(build(point.method, point.params)),
                 environment=environment,
             )
-            trial_id = trials[point.number]._trial_id
-            study.storage.annotate(trial_id, CONFIRMED, known.to_dict())
+            study.storage.annotate(ids[point.number], CONFIRMED, known.to_dict())
+            # Whoever keeps the trials that it has read sees here that there is more to read.
+            study.optuna.set_user_attr(CONFIRMED, f"{shard_digest[:16]}, {done}")
         confirmed.append(ConfirmedPoint(point, known))
         if on_point is not None:
             on_point(done, len(points))
     return confirmed
 
 
-def still_best(points: Sequence[ConfirmedPoint]) -> set[int]:
-    """Trials that no other confirmed point beats in both top-1 and GFLOPs on the new images."""
-    measured = [item.confirmation.measurement for item in points]
-    front = pareto.front([(m.top1, m.gflops) for m in measured], maximize=TOP1.maximize)
-    return {points[int(index)].point.number for index in front}
+def still_best(points: Sequence[ConfirmedPoint], *, latency: bool = False) -> set[int]:
+    """Trials that no other confirmed point beats in both top-1 and GFLOPs on the new images.
+
+    With latency as an objective of the search, in that of the search too.
+    """
+    measured = [
+        replace(item.confirmation.measurement, latency=item.point.measurement.latency)
+        for item in points
+    ]
+    front = replace(TOP1, latency=latency).front(measured)
+    return {points[index].point.number for index in front}

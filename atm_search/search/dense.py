@@ -20,6 +20,8 @@ class Dense:
     """None without labels."""
     top5_hits: int | None
     gflops: float
+    latency_ms: float | None = None
+    """Median time of a batch, where latency is an objective; timed as the study began."""
 
     @property
     def has_labels(self) -> bool:

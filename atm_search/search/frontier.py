@@ -1,19 +1,19 @@
 """The frontier of a study: its best trades of accuracy for compute."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from atm_search import pareto
 from atm_search.measure.measurement import Measurement
 from atm_search.search.dense import Dense
 from atm_search.search.objectives import Objectives, usual
-from atm_search.search.trials import TrialRecord
+from atm_search.search.trials import Confirmation, TrialRecord
 
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """A measured configuration; on the frontier, no other beats it in both objectives."""
+    """A measured configuration; on the frontier, no other beats it in every objective."""
 
     number: int
     """Of the trial that measured it."""
@@ -22,6 +22,15 @@ class FrontierPoint:
     measurement: Measurement
     feasible: bool | None = None
     """Whether it keeps the study's constraints; None if there are none."""
+    confirmation: Confirmation | None = field(default=None, compare=False, repr=False)
+    """The same on other images."""
+
+    @property
+    def confirmed(self) -> Measurement | None:
+        """Its figures on other images, with the latency that the search timed; None without."""
+        if self.confirmation is None:
+            return None
+        return replace(self.confirmation.measurement, latency=self.measurement.latency)
 
 
 def frontier(
@@ -47,17 +56,17 @@ def measured_points(records: Iterable[TrialRecord], dense: Dense) -> list[Fronti
     return _by_gflops([point for point in points if point is not None])
 
 
-def reference_point(dense: Dense, objectives: Objectives | None = None) -> tuple[float, float]:
-    """(score, gflops) that hypervolume is measured from: far from dense, at dense cost."""
+def reference_point(dense: Dense, objectives: Objectives | None = None) -> tuple[float, ...]:
+    """What hypervolume is measured from, by the objectives' axes: far from dense, at dense cost."""
     return (objectives or usual(dense)).reference_point(dense)
 
 
 def hypervolume(
     points: Sequence[FrontierPoint], dense: Dense, objectives: Objectives | None = None
 ) -> float:
-    """Area that the points dominate, as far as the reference point.
+    """Volume that the points dominate, as far as the reference point.
 
-    In percentage points x GFLOPs, or nats x GFLOPs.
+    In percentage points x GFLOPs, or nats x GFLOPs; where latency is an objective, x ms.
     """
     of = objectives or usual(dense)
     return pareto.hypervolume(
@@ -101,7 +110,14 @@ def _point(record: TrialRecord, dense: Dense) -> FrontierPoint | None:
         return None
     if measured is None or measured.images != dense.images:
         return None
-    return FrontierPoint(record.number, record.method, record.params, measured, record.feasible)
+    return FrontierPoint(
+        record.number,
+        record.method,
+        record.params,
+        measured,
+        record.feasible,
+        record.confirmation,
+    )
 
 
 def _front(points: Sequence[FrontierPoint], of: Objectives) -> list[int]:

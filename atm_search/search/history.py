@@ -57,8 +57,9 @@ class History:
         return None if found is None or (found.raced and not partial) else found
 
     def is_best(self, measurement: Measurement) -> bool:
-        """Whether no full measurement is better in top-1, or in KL, for no more GFLOPs."""
-        cheaper = [other for other in self._full if other.gflops <= measurement.gflops]
+        """Whether no full measurement is better in top-1, or in KL, for no more cost."""
+        no_dearer = self._study.objectives.costs_no_more
+        cheaper = [other for other in self._full if no_dearer(other, measurement)]
         return all(other.kl > measurement.kl for other in cheaper) or all(
             other.top1 < measurement.top1 for other in cheaper
         )
@@ -201,7 +202,7 @@ class History:
             return
         self._full.append(record.measurement)
         if record.outcomes is not None and len(record.outcomes) == record.measurement.images:
-            self.rivals.append(Rival(record.number, record.outcomes))
+            self.rivals.append(Rival(record.number, record.outcomes, record.measurement.latency_ms))
 
 
 def _queued_params(trial: FrozenTrial) -> Mapping[str, Any]:

@@ -31,7 +31,8 @@ class Identity:
     """sha256 of the images and labels, in hex."""
     images: int
     protocol: Mapping[str, Any]
-    """How measurements are taken: batch_size, dtype, preprocessing; plain values, nested or not."""
+    """How measurements are taken: batch_size, dtype, preprocessing; plain values, nested or not.
+    Where latency is an objective, also its batch_size and device: another's does not compare."""
     method: str
     """Its registered name; of several, all of them with commas between."""
     fixed_params: Mapping[str, Any]
@@ -120,8 +121,10 @@ class Identity:
     def from_dict(cls, values: Mapping[str, Any]) -> "Identity":
         """The identity that `to_dict` wrote."""
         values = dict(values)
-        (searched, _), _ = values["objectives"]
-        objectives = Objectives(searched, values.pop("frontier", searched))
+        searched, *costs = [name for name, _ in values["objectives"]]
+        objectives = Objectives(
+            searched, values.pop("frontier", searched), latency="latency_ms" in costs
+        )
         methods = values["method"].split(SEPARATOR)
         space = Space.from_list(values["space"], methods if len(methods) > 1 else ())
         constraints = Constraints(**values.get("constraints", {}))

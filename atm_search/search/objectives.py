@@ -1,4 +1,4 @@
-"""What a search optimises beside GFLOPs, and what its frontier is of."""
+"""What a search optimises, and what its frontier is of: a score, GFLOPs and perhaps latency."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +34,8 @@ class Objectives:
     """Score that the sampler is told, that races judge by and that chooses the frontier."""
     reported: str = "top1"
     """Score that the frontier's hypervolume is of; top1 needs labels."""
+    latency: bool = False
+    """Whether the time of a batch is a third objective, beside GFLOPs."""
 
     def __post_init__(self) -> None:
         if (self.searched, self.reported) not in NAMES:
@@ -46,20 +48,26 @@ class Objectives:
     def parse(cls, text: str) -> "Objectives":
         """The objectives as people write them: `top1,gflops`, `kl,gflops` or `guided`.
 
+        Each may be followed by `,latency`.
+
         Raises:
             ParameterError: there are no such objectives.
         """
+        given = text.replace(" ", "")
         for scores, name in NAMES.items():
-            if text.replace(" ", "") == name:
-                return cls(*scores)
-        raise ParameterError(f"No objectives '{text}'. Known: {', '.join(NAMES.values())}.")
+            if given in (name, name + LATENCY):
+                return cls(*scores, latency=given != name)
+        raise ParameterError(
+            f"No objectives '{text}'. Known: {', '.join(NAMES.values())}; and each with {LATENCY}."
+        )
 
     def __str__(self) -> str:
-        return NAMES[self.searched, self.reported]
+        return NAMES[self.searched, self.reported] + (LATENCY if self.latency else "")
 
     def in_words(self) -> str:
         """What is optimised, for people."""
-        return WORDS[str(self)]
+        words = WORDS[NAMES[self.searched, self.reported]]
+        return f"{words}; and the median latency of a batch" if self.latency else words
 
     @property
     def needs_labels(self) -> bool:
@@ -67,18 +75,38 @@ class Objectives:
         return self.reported == "top1"
 
     @property
-    def directions(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """Names and directions of what the sampler is told."""
-        return (self.searched, DIRECTIONS[self.searched]), ("gflops", "minimize")
+    def costs(self) -> tuple[str, ...]:
+        """Names of what is minimised for the score."""
+        return ("gflops", "latency_ms") if self.latency else ("gflops",)
 
     @property
-    def maximize(self) -> tuple[bool, bool]:
-        """Directions of such a point."""
-        return DIRECTIONS[self.reported] == "maximize", False
+    def directions(self) -> tuple[tuple[str, str], ...]:
+        """Names and directions of what the sampler is told."""
+        score = (self.searched, DIRECTIONS[self.searched])
+        return score, *((cost, "minimize") for cost in self.costs)
 
-    def point(self, measurement: Measurement) -> tuple[float, float]:
-        """(score, gflops) as hypervolume takes them."""
-        return float(getattr(measurement, self.reported)), measurement.gflops
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of what hypervolume is of."""
+        return self.reported, *self.costs
+
+    @property
+    def maximize(self) -> tuple[bool, ...]:
+        """Directions of such a point."""
+        return DIRECTIONS[self.reported] == "maximize", *(False for _ in self.costs)
+
+    def point(self, measurement: Measurement) -> tuple[float, ...]:
+        """(score, gflops) or (score, gflops, latency_ms), as hypervolume takes them."""
+        return float(getattr(measurement, self.reported)), *self.cost_of(measurement)
+
+    def cost_of(self, measurement: Measurement) -> tuple[float, ...]:
+        """What is minimised for the score."""
+        return tuple(float(getattr(measurement, cost)) for cost in self.costs)
+
+    def costs_no_more(self, measurement: Measurement, other: Measurement) -> bool:
+        """Whether a measurement is no dearer than another in every cost."""
+        pairs = zip(self.cost_of(measurement), self.cost_of(other), strict=True)
+        return all(ours <= theirs for ours, theirs in pairs)
 
     def front(self, measurements: Sequence[Measurement]) -> list[int]:
         """Indices of the measurements on the frontier, in their order; of equal ones the first.
@@ -86,30 +114,40 @@ class Objectives:
         The score that is searched by chooses, also where another is reported: the best top-1 of
         all that was measured would mostly be the luckiest (benchmarks/RESULTS.md, fidelity).
         """
-        values = [(getattr(measured, self.searched), measured.gflops) for measured in measurements]
-        maximize = DIRECTIONS[self.searched] == "maximize", False
+        values = [
+            (getattr(measured, self.searched), *self.cost_of(measured)) for measured in measurements
+        ]
+        maximize = [direction == "maximize" for _, direction in self.directions]
         return [int(index) for index in pareto.front(values, maximize=maximize)]
 
-    def told(self, measurement: Measurement, dense: Dense) -> tuple[float, float]:
-        """What the sampler is told: the score, of a partial measurement as an estimate, and GFLOPs.
+    def best(self, measurements: Sequence[Measurement]) -> int:
+        """Index of the best in the score that is searched by, whatever it costs; one at least."""
+        scores = [float(getattr(measured, self.searched)) for measured in measurements]
+        maximize = DIRECTIONS[self.searched] == "maximize"
+        return scores.index(max(scores) if maximize else min(scores))
+
+    def told(self, measurement: Measurement, dense: Dense) -> tuple[float, ...]:
+        """What the sampler is told: the score, of a partial measurement as an estimate, and costs.
 
         Its images may be easier or harder than the rest; for top-1 the dense model says by how
         much. Divergence is measured from the dense model as it is.
         """
-        if self.searched == "kl":
-            return measurement.kl, measurement.gflops
-        if measurement.images == dense.images:
-            return measurement.top1, measurement.gflops
-        return dense.top1 + measurement.delta_top1, measurement.gflops
+        score = float(getattr(measurement, self.searched))
+        if self.searched == "top1" and measurement.images != dense.images:
+            score = dense.top1 + measurement.delta_top1
+        return score, *self.cost_of(measurement)
 
-    def reference_point(self, dense: Dense) -> tuple[float, float]:
-        """(score, gflops) that hypervolume is measured from: far from dense, at dense cost.
+    def reference_point(self, dense: Dense) -> tuple[float, ...]:
+        """What hypervolume is measured from, by `axes`: far from dense, at dense cost.
 
         Configurations that lose more, or save nothing, are of no use and add nothing.
         """
         score = KL_MARGIN if self.reported == "kl" else dense.top1 - TOP1_MARGIN
-        return score, dense.gflops
+        return score, *(float(getattr(dense, cost)) for cost in self.costs)
 
+
+LATENCY = ",latency"
+"""Follows the objectives that it is searched beside."""
 
 NAMES = {
     ("top1", "top1"): "top1,gflops",

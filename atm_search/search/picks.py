@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from atm_search.errors import ParameterError, StudyError
 from atm_search.search.frontier import FrontierPoint
+from atm_search.search.objectives import TOP1, Objectives
 
 TOLERANCE = 0.2
 """Points of top-1 that `lossless` lets the mean lose: what remains unseen in the interval of a few
@@ -14,6 +15,7 @@ RULES = {
     "lossless": "least GFLOPs without a significant loss of top-1",
     "knee": "where the frontier bends most",
     "budget:G": "best top-1 at G GFLOPs or less",
+    "latency:L": "best top-1 at L ms or less, where latency is an objective",
     "drop:D": "least GFLOPs at D points of top-1 below the dense model or less",
     "trial:N": "that trial, on the frontier or not",
     "frontier": "every point of the frontier",
@@ -50,6 +52,11 @@ class Rule:
             raise ParameterError(f"'{text}' is no rule: write {form} with a number, 0 or more.")
         return cls(name, value)
 
+    @property
+    def is_choice(self) -> bool:
+        """Whether it compares figures, so that it matters which."""
+        return self.name not in ("trial", "frontier")
+
     def __str__(self) -> str:
         return self.name if self.value is None else f"{self.name}:{self.value:g}"
 
@@ -70,7 +77,7 @@ def pick(
     *,
     measured: Sequence[FrontierPoint] = (),
     tolerance: float = TOLERANCE,
-    score: str = "top-1",
+    objectives: Objectives = TOP1,
 ) -> list[Pick]:
     """The points that a rule chooses; several only for the whole frontier.
 
@@ -79,7 +86,7 @@ def pick(
         frontier: from the fewest GFLOPs to the most.
         measured: every measured point, for `trial`.
         tolerance: for `lossless`, points of top-1 that the mean may lose, >= 0.
-        score: what the frontier trades for GFLOPs, in words.
+        objectives: what the frontier is of.
 
     Raises:
         StudyError: no point fits; it says which comes nearest. Or the rule is of top-1, and there
@@ -93,11 +100,15 @@ def pick(
     if not frontier:
         raise StudyError("There is no finished trial to pick from yet.")
     if rule.name == "frontier":
-        reason = f"on the frontier: no other trial has fewer GFLOPs and as good a {score}"
+        cost = "fewer GFLOPs, less latency" if objectives.latency else "fewer GFLOPs"
+        reason = f"on the frontier: no other trial has {cost} and as good a {_score(objectives)}"
         return [Pick(point, rule, reason) for point in frontier]
     if rule.name == "budget":
         assert rule.value is not None
-        return [_budget(rule, rule.value, frontier, score)]
+        return [_budget(rule, rule.value, frontier, objectives)]
+    if rule.name == "latency":
+        assert rule.value is not None
+        return [_latency(rule, rule.value, frontier, objectives)]
     if not frontier[0].measurement.has_labels:
         raise StudyError(
             f"{rule} is about top-1, which is unknown without labels: pick by budget:G or trial:N."
@@ -119,7 +130,7 @@ def is_lossless(point: FrontierPoint, tolerance: float = TOLERANCE) -> bool:
 def _lossless(rule: Rule, frontier: Sequence[FrontierPoint], tolerance: float) -> Pick:
     found = next((point for point in frontier if is_lossless(point, tolerance)), None)
     if found is None:
-        best = frontier[-1]
+        best = _most_accurate(frontier)
         low, high = best.measurement.delta_ci95
         raise StudyError(
             f"No configuration is lossless within {tolerance:g} points: the best one, "
@@ -134,20 +145,57 @@ def _lossless(rule: Rule, frontier: Sequence[FrontierPoint], tolerance: float) -
     )
 
 
-def _budget(rule: Rule, limit: float, frontier: Sequence[FrontierPoint], score: str) -> Pick:
+def _score(objectives: Objectives) -> str:
+    return "KL" if objectives.reported == "kl" else "top-1"
+
+
+def _most_accurate(points: Sequence[FrontierPoint]) -> FrontierPoint:
+    """Of equals the cheapest."""
+    return max(points, key=lambda point: point.measurement.top1)
+
+
+def _budget(
+    rule: Rule, limit: float, frontier: Sequence[FrontierPoint], objectives: Objectives
+) -> Pick:
     within = [point for point in frontier if point.measurement.gflops <= limit]
     if not within:
         raise StudyError(
             f"No configuration costs {limit:g} GFLOPs or less: the cheapest, trial "
             f"{frontier[0].number}, costs {frontier[0].measurement.gflops:.4f}."
         )
-    return Pick(within[-1], rule, f"best {score} on the frontier at {limit:g} GFLOPs or less")
+    found = within[objectives.best([point.measurement for point in within])]
+    reason = f"best {_score(objectives)} on the frontier at {limit:g} GFLOPs or less"
+    return Pick(found, rule, reason)
+
+
+def _latency(
+    rule: Rule, limit: float, frontier: Sequence[FrontierPoint], objectives: Objectives
+) -> Pick:
+    fastest = min(frontier, key=lambda point: point.measurement.latency_ms)
+    timed = fastest.measurement.latency
+    if timed is None:
+        raise StudyError(
+            f"{rule} needs latencies, which this search did not time: it was not begun with "
+            f"--objectives {objectives},latency."
+        )
+    within = [point for point in frontier if point.measurement.latency_ms <= limit]
+    if not within:
+        raise StudyError(
+            f"No configuration answers a batch of {timed.batch_size} in {limit:g} ms: the fastest, "
+            f"trial {fastest.number}, takes {timed.median_ms:.2f} ms."
+        )
+    found = within[objectives.best([point.measurement for point in within])]
+    reason = (
+        f"best {_score(objectives)} on the frontier at {limit:g} ms or less for a batch of "
+        f"{timed.batch_size}"
+    )
+    return Pick(found, rule, reason)
 
 
 def _drop(rule: Rule, limit: float, frontier: Sequence[FrontierPoint]) -> Pick:
     found = next((point for point in frontier if point.measurement.delta_top1 >= -limit), None)
     if found is None:
-        best = frontier[-1]
+        best = _most_accurate(frontier)
         raise StudyError(
             f"No configuration loses {limit:g} points of top-1 or less: the best, trial "
             f"{best.number}, changes it by {best.measurement.delta_top1:+.2f}."

@@ -133,7 +133,7 @@ class TrialRunner:
         race = Race(self._history.rivals, self._rules)
         with self._interrupts.admitted():
             measurement = self._measure(method, race)
-        _check_finite(measurement)
+        self._check(measurement)
         feasible = self._study.identity.constraints.feasible(measurement)
         may_stop_others = (
             feasible is not False
@@ -159,6 +159,12 @@ class TrialRunner:
         trials before this one fill the budget now, this one can never be needed.
         """
         return self._history.rank(trial.number) >= budget
+
+    def _check(self, measurement: Measurement) -> None:
+        for name in dict.fromkeys(("kl", "kl_se", *self._study.objectives.costs)):
+            value = getattr(measurement, name)
+            if not math.isfinite(value):
+                raise MeasurementError(f"The measured {name} is {value}, which cannot be compared.")
 
     def _reused(
         self, trial: optuna.Trial, known: TrialRecord, params: Mapping[str, Any]
@@ -215,13 +221,6 @@ class TrialRunner:
     def _queue(self, params: Mapping[str, Any]) -> None:
         if params:
             self._study.optuna.enqueue_trial(dict(params), user_attrs={QUEUED: True})
-
-
-def _check_finite(measurement: Measurement) -> None:
-    for name in ("gflops", "kl", "kl_se"):
-        value = getattr(measurement, name)
-        if not math.isfinite(value):
-            raise MeasurementError(f"The measured {name} is {value}, which cannot be compared.")
 
 
 @contextmanager

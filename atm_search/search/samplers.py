@@ -1,4 +1,4 @@
-"""Optuna's samplers, set up for a search with two objectives."""
+"""Optuna's samplers, set up for a search with several objectives."""
 
 import warnings
 from collections.abc import Iterator

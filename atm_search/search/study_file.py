@@ -43,6 +43,8 @@ class ProtocolSection(_Strict):
     images: int | None = None
     """Size of a class-balanced subset."""
     crop_pct: float | None = None
+    latency_batch_size: int | None = None
+    """Where latency is an objective; else batch_size."""
 
 
 class ConstraintsSection(_Strict):
@@ -89,7 +91,7 @@ class StudyFile(_Strict):
     method: str | None = None
     """Name of a method, or of several with commas between: then one study searches them all."""
     objectives: str | None = None
-    """top1,gflops; kl,gflops; or guided."""
+    """top1,gflops; kl,gflops; or guided; each also with ,latency."""
     space: dict[str, RangeSection] = Field(default_factory=dict)
     """Changes of the method's own ranges, by parameter; of several, by names such as tome.r."""
     trials: int | None = None

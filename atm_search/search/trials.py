@@ -23,6 +23,9 @@ OUTCOMES = "atm_search:outcomes:{part}"
 LONGEST_PART = 30_000
 """Characters of a part: MySQL's TEXT ends at 65,535 bytes."""
 
+CONFIRMED = "atm_search:confirmed"
+"""User attribute of a trial with its latest confirmation; of a study, another text after each."""
+
 ENDINGS = ("interrupted", "surplus", "lost")
 """Fields of a record that say how a trial ended without a measurement, and without a failure."""
 
@@ -39,6 +42,47 @@ class Environment:
     dtype: str
     versions: Mapping[str, str]
     """Of the packages that can change a result, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """One configuration, and the dense model, on images that the search did not use."""
+
+    shard_digest: str
+    """sha256 of the images and labels, in hex."""
+    source: str
+    """Where the images came from, in words for people."""
+    after: int
+    """Images of the source, in its order, that were left out before these."""
+    measurement: Measurement
+    environment: Environment
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `of` reads them back."""
+        return {
+            "shard_digest": self.shard_digest,
+            "source": self.source,
+            "after": self.after,
+            "measurement": self.measurement.to_dict(),
+            **asdict(self.environment),
+        }
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> "Confirmation | None":
+        """The latest confirmation of a trial; None if it has none, or one of another version."""
+        values = trial.user_attrs.get(CONFIRMED)
+        if not isinstance(values, Mapping):
+            return None
+        try:
+            return cls(
+                shard_digest=values["shard_digest"],
+                source=values["source"],
+                after=values["after"],
+                measurement=Measurement.from_dict(values["measurement"]),
+                environment=Environment(values["device"], values["dtype"], values["versions"]),
+            )
+        except (InputError, KeyError):
+            return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +107,8 @@ class TrialRecord:
     """What it lost on: top1, or kl."""
     outcomes: Outcomes | None = field(default=None, compare=False, repr=False)
     """Image by image, of a full measurement that may stop others; in attributes of their own."""
+    confirmation: Confirmation | None = field(default=None, compare=False, repr=False)
+    """The same on other images; in an attribute of its own, written long after the trial."""
     feasible: bool | None = None
     """Whether it keeps the study's constraints; None without a measurement or constraints."""
     reason: str | None = None
@@ -129,6 +175,7 @@ class TrialRecord:
             stopped_by=values.get("stopped_by"),
             stopped_on=values.get("stopped_on"),
             outcomes=_outcomes(trial),
+            confirmation=Confirmation.of(trial),
             feasible=values.get("feasible"),
             reason=values.get("reason"),
             interrupted=values.get("interrupted", False),

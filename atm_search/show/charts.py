@@ -9,7 +9,7 @@ from atm_search.errors import ParameterError
 from atm_search.merging.atm import Atm
 from atm_search.merging.registry import build
 from atm_search.search.frontier import FrontierPoint
-from atm_search.show.figures import BLUE, GREEN
+from atm_search.show.figures import BLUE, GREEN, ORANGE
 from atm_search.show.view import View
 
 MOST_LINES = 12
@@ -18,7 +18,7 @@ MOST_LINES = 12
 WIDTH, HEIGHT = 560, 380
 
 
-def hypervolume_figure(history: Sequence[float]) -> go.Figure:
+def hypervolume_figure(history: Sequence[float], *, latency: bool = False) -> go.Figure:
     """Hypervolume of the frontier after every finished trial; flat means nothing is gained."""
     figure = go.Figure()
     figure.add_scatter(
@@ -28,13 +28,15 @@ def hypervolume_figure(history: Sequence[float]) -> go.Figure:
         line={"color": BLUE, "shape": "hv"},
         hovertemplate="after %{x} trials: %{y:.4f}<extra></extra>",
     )
-    return _laid_out(figure, "Hypervolume", "finished trials", "points x GFLOPs")
+    return _laid_out(
+        figure, "Hypervolume", "finished trials", "points x GFLOPs" + (" x ms" if latency else "")
+    )
 
 
 def importance_figure(importance: Mapping[str, Mapping[str, float]]) -> go.Figure:
     """How much each parameter matters for each objective, from `importance`."""
     figure = go.Figure()
-    for (objective, shares), colour in zip(importance.items(), (BLUE, GREEN), strict=False):
+    for (objective, shares), colour in zip(importance.items(), (BLUE, GREEN, ORANGE), strict=False):
         figure.add_bar(
             y=list(shares),
             x=list(shares.values()),

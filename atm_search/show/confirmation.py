@@ -7,9 +7,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from atm_search.measure.measurement import Measurement
 from atm_search.search.confirmation import Bias, ConfirmedPoint, still_best
 from atm_search.search.study import Study
+from atm_search.show.tables import change_text
 
 
 def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
@@ -24,7 +24,7 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
     table = Table(
         title=escape(f"Frontier of {study.name}, {images} ({first.source})"),
         title_justify="left",
-        caption=_caption(points),
+        caption=_caption(study, points),
         caption_justify="left",
     )
     for heading in (
@@ -37,14 +37,14 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
         "trial",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
-    best = still_best(points)
+    best = still_best(points, latency=study.objectives.latency)
     for item in points:
         search, other = item.point.measurement, item.confirmation.measurement
         table.add_row(
             f"{search.gflops:.4f}",
             f"{other.gflops:.4f}",
-            _change(search),
-            _change(other),
+            change_text(search),
+            change_text(other),
             f"{search.top1:.2f}",
             f"{other.top1:.2f}{'' if item.point.number in best else ' -'}",
             str(item.point.number),
@@ -66,7 +66,8 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
 def confirmation_summary(study: Study, points: Sequence[ConfirmedPoint]) -> dict[str, Any]:
     """The same as plain values, for JSON."""
     first = points[0].confirmation
-    other, bias, best = first.measurement, Bias.of(points), still_best(points)
+    other, bias = first.measurement, Bias.of(points)
+    best = still_best(points, latency=study.objectives.latency)
     return {
         "study": study.name,
         "images": {
@@ -95,12 +96,7 @@ def confirmation_summary(study: Study, points: Sequence[ConfirmedPoint]) -> dict
     }
 
 
-def _change(measurement: Measurement) -> str:
-    low, high = measurement.delta_ci95
-    return f"{measurement.delta_top1:+.2f} ({low:+.2f} to {high:+.2f})"
-
-
-def _caption(points: Sequence[ConfirmedPoint]) -> str:
+def _caption(study: Study, points: Sequence[ConfirmedPoint]) -> str:
     bias = Bias.of(points)
     low, high = bias.top1 - bias.half_width, bias.top1 + bias.half_width
     lines = [
@@ -110,6 +106,6 @@ def _caption(points: Sequence[ConfirmedPoint]) -> str:
         f"interval at most {low:+.2f} to {high:+.2f}); the other images cost {bias.gflops:+.2f} % "
         "GFLOPs.",
     ]
-    if len(still_best(points)) < len(points):
+    if len(still_best(points, latency=study.objectives.latency)) < len(points):
         lines.append("A minus marks what another point beats in both on the other images.")
     return " ".join(lines)

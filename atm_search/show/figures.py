@@ -3,10 +3,12 @@
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 
 from atm_search.errors import InputError
+from atm_search.measure.measurement import Measurement
 from atm_search.search.frontier import FrontierPoint
 from atm_search.search.study_file import PublishedSection
 from atm_search.search.trials import TrialRecord
@@ -33,8 +35,13 @@ def frontier_figure(view: View) -> go.Figure:
 
     The intervals are those of the paired change, drawn around the point: how far it may really be
     from the dense line. Accuracies of other images, those of early-stopped trials and of published
-    figures, are drawn at their own change from the dense line.
+    figures, are drawn at their own change from the dense line. Where latency is an objective too,
+    a second panel has it on its axis.
     """
+    return _with_latency(view) if view.study.objectives.latency else _by_gflops(view)
+
+
+def _by_gflops(view: View) -> go.Figure:
     figure = go.Figure()
     dense, published = view.study.dense, view.published
     _add_lossless(figure, view)
@@ -44,6 +51,7 @@ def frontier_figure(view: View) -> go.Figure:
     for (name, points), colour in zip(view.rivals.items(), RIVALS, strict=False):
         _add_line(figure, points, name=name, colour=colour)
     _add_line(figure, view.points, name="frontier, 95 % interval", colour=BLUE, error=True)
+    _add_confirmed(figure, view)
     _add_picks(figure, view)
     figure.add_scatter(
         x=[dense.gflops],
@@ -65,6 +73,57 @@ def frontier_figure(view: View) -> go.Figure:
         width=900,
         height=560,
         uirevision="zoom",  # a page that redraws keeps what its reader zoomed to
+    )
+    return figure
+
+
+def _with_latency(view: View) -> go.Figure:
+    """Two panels with one axis of accuracy: against GFLOPs, and against latency.
+
+    Points of a frontier with three objectives lie behind each other in either panel, so no line
+    joins them.
+    """
+    figure = _by_gflops(view)
+    dense = view.study.dense
+    figure.update_traces(mode="markers", selector={"mode": "lines+markers"})
+    raced = {record.number for record in view.raced}
+    timed = [
+        (record.number, m, record.params)
+        for record in view.records
+        if (m := record.measurement) is not None and m.latency is not None
+    ]
+    best = [(point.number, point.measurement, point.params) for point in view.points]
+    for name, rows, colour, symbol, size in (
+        ("raced out", [row for row in timed if row[0] in raced], LIGHT, "x", 6),
+        ("trials", [row for row in timed if row[0] not in raced], GREY, "circle", 6),
+        ("frontier", best, BLUE, "circle", 8),
+    ):
+        figure.add_scatter(
+            x=[m.latency_ms for _, m, _ in rows],
+            y=[dense.top1 + m.delta_top1 for _, m, _ in rows],
+            text=[f"{name}, trial {number}<br>{params_text(given)}" for number, _, given in rows],
+            error_y=_intervals([m for _, m, _ in rows]) if name == "frontier" else None,
+            customdata=[number for number, _, _ in rows],
+            mode="markers",
+            marker={"color": colour, "size": size, "symbol": symbol},
+            hovertemplate="%{text}<br>%{x:.2f} ms, top-1 %{y:.2f} %<extra></extra>",
+            showlegend=False,
+            xaxis="x2",
+        )
+    figure.add_scatter(
+        x=[dense.latency_ms],
+        y=[dense.top1],
+        mode="markers",
+        marker={"color": RED, "size": 12, "symbol": "star"},
+        hovertemplate="dense: %{x:.2f} ms, top-1 %{y:.2f} %<extra></extra>",
+        showlegend=False,
+        xaxis="x2",
+    )
+    batch_size = view.study.identity.protocol["latency"]["batch_size"]
+    figure.update_layout(
+        xaxis={"domain": [0.0, 0.48]},
+        xaxis2={"domain": [0.53, 1.0], "anchor": "y", "title": f"ms per batch of {batch_size}"},
+        width=1200,
     )
     return figure
 
@@ -175,18 +234,10 @@ def _add_line(
     error: bool = False,
 ) -> None:
     measured = [point.measurement for point in points]
-    intervals = {
-        "type": "data",
-        "symmetric": False,
-        "array": [m.delta_ci95[1] - m.delta_top1 for m in measured],
-        "arrayminus": [m.delta_top1 - m.delta_ci95[0] for m in measured],
-        "thickness": 1,
-        "width": 3,
-    }
     figure.add_scatter(
         x=[m.gflops for m in measured],
         y=[m.top1 for m in measured],
-        error_y=intervals if error else None,
+        error_y=_intervals(measured) if error else None,
         text=[f"{name.split(',')[0]}, trial {p.number}<br>{settings_text(p)}" for p in points],
         # Only of this study: others' numbers are not for a click.
         customdata=[point.number for point in points] if error else None,
@@ -196,6 +247,39 @@ def _add_line(
         marker={"size": 8 if error else 6},
         hovertemplate=HOVER,
     )
+
+
+def _add_confirmed(figure: go.Figure, view: View) -> None:
+    """Confirmed points, at their own change from the dense line; none if nothing is confirmed."""
+    pairs = [(point, c.measurement) for point in view.points if (c := point.confirmation)]
+    if not pairs:
+        return
+    figure.add_scatter(
+        x=[m.gflops for _, m in pairs],
+        y=[view.study.dense.top1 + m.delta_top1 for _, m in pairs],
+        error_y=_intervals([m for _, m in pairs]),
+        text=[
+            f"confirmed on {m.images:,} others, trial {p.number}<br>{params_text(p.params)}"
+            for p, m in pairs
+        ],
+        customdata=[point.number for point, _ in pairs],
+        name="confirmed change, other images",
+        mode="markers",
+        marker={"color": ORANGE, "size": 8, "symbol": "diamond-open"},
+        hovertemplate=HOVER,
+    )
+
+
+def _intervals(measured: Sequence[Measurement]) -> dict[str, Any]:
+    """Error bars of the changes of top-1."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [m.delta_ci95[1] - m.delta_top1 for m in measured],
+        "arrayminus": [m.delta_top1 - m.delta_ci95[0] for m in measured],
+        "thickness": 1,
+        "width": 3,
+    }
 
 
 def _add_picks(figure: go.Figure, view: View) -> None:
@@ -222,8 +306,10 @@ def _add_picks(figure: go.Figure, view: View) -> None:
 def _accuracies(view: View) -> list[float]:
     """From just below the frontier to just above it: useless trials far below are cut off."""
     top1 = view.study.dense.top1
-    lows = [top1 + point.measurement.delta_ci95[0] for point in view.points]
-    highs = [top1 + point.measurement.delta_ci95[1] for point in view.points]
+    shown = [point.measurement for point in view.points]
+    shown += [point.confirmation.measurement for point in view.points if point.confirmation]
+    lows = [top1 + measured.delta_ci95[0] for measured in shown]
+    highs = [top1 + measured.delta_ci95[1] for measured in shown]
     low, high = min([*lows, top1 - 1]), max([*highs, top1 + 0.5])
     margin = 0.05 * (high - low)
     return [low - margin, high + margin]

@@ -17,8 +17,8 @@ from atm_search.search.frontier import (
     reference_point,
 )
 from atm_search.search.study import Study
-from atm_search.search.trials import TrialRecord, tally
-from atm_search.show.tables import saving, settings_text
+from atm_search.search.trials import Confirmation, TrialRecord, tally
+from atm_search.show.tables import change_text, saving, settings_text
 
 MOST_COLUMNS = 6
 """Parameters that get a column each; DiffRate has 24."""
@@ -43,7 +43,11 @@ def frontier_table(
     )
     if with_dominated:
         table.add_column("")
-    for heading in ("GFLOPs", "saved", *_headings(study), "trial"):
+    confirmed = any(point.confirmation is not None for point in points)
+    latency = study.objectives.latency
+    timed = ["ms"] if latency else []
+    others = ["confirmed change"] if confirmed else []
+    for heading in ("GFLOPs", "saved", *timed, *_headings(study), *others, "trial"):
         table.add_column(heading, justify="right", no_wrap=True)
     columns = param_columns(points)
     for name in columns:
@@ -58,7 +62,9 @@ def frontier_table(
             *([mark] if with_dominated else []),
             f"{measured.gflops:.4f}",
             saving(measured),
+            *([f"{measured.latency_ms:.2f}"] if latency else []),
             *_quality(study, measured),
+            *([_confirmed(point)] if confirmed else []),
             str(point.number),
             *([str(point.params[name]) for name in columns] or [settings_text(point)]),
         )
@@ -66,7 +72,9 @@ def frontier_table(
     quality = [""] * len(_headings(study))
     if dense.has_labels:
         quality[-3] = f"{dense.top1:.2f}"
-    shown = [f"{dense.gflops:.4f}", "", *quality, "dense"]
+    timed = [f"{dense.latency_ms:.2f}"] if dense.latency_ms is not None else []
+    others = [""] if confirmed else []
+    shown = [f"{dense.gflops:.4f}", "", *timed, *quality, *others, "dense"]
     table.add_row(*([""] if with_dominated else []), *shown)
     return table
 
@@ -78,7 +86,6 @@ def frontier_summary(
     dense = study.dense
     goals = study.objectives
     best = frontier(records, dense, goals)
-    score, gflops = reference_point(dense, goals)
     found = _relation(records, dense)
     summary = {
         "study": study.name,
@@ -87,12 +94,14 @@ def frontier_summary(
             "images": dense.images,
             "top1": dense.top1 if dense.has_labels else None,
             "gflops": dense.gflops,
+            "latency_ms": dense.latency_ms,
         },
+        "latency": study.identity.protocol.get("latency"),
         "constraints": study.identity.constraints.to_dict(),
         "trials": tally(records),
         "racing": dict(study.plan.racing),
         "hypervolume": hypervolume(best, dense, goals),
-        "reference_point": {goals.reported: score, "gflops": gflops},
+        "reference_point": dict(zip(goals.axes, reference_point(dense, goals), strict=True)),
         "hypervolume_history": hypervolume_history(records, dense, goals),
         "kl_to_top1": None if found is None else found.to_dict(),
         "frontier": [_values(point) for point in best],
@@ -144,6 +153,22 @@ def _quality(study: Study, measured: Measurement) -> list[str]:
     return shown
 
 
+def _confirmed(point: FrontierPoint) -> str:
+    return "" if point.confirmation is None else change_text(point.confirmation.measurement)
+
+
+def _confirmed_on(points: Sequence[FrontierPoint]) -> list[str]:
+    """What the confirmed figures are of, a sentence; none without."""
+    images = {
+        f"{found.measurement.images:,} images ({found.source})"
+        for point in points
+        if (found := point.confirmation) is not None
+    }
+    if not images:
+        return []
+    return [f"Confirmed: the change on {' or '.join(sorted(images))} that the search did not use."]
+
+
 def _title(study: Study, best: Sequence[FrontierPoint], listed: Sequence[FrontierPoint]) -> str:
     """What is listed, of how many."""
     images = f"on {study.dense.images:,} images"
@@ -174,6 +199,13 @@ def _caption(
             "Change of top-1 against the dense model on the same images, in percentage points, "
             "with its 95 % interval (paired)."
         )
+    if goals.latency:
+        timed = study.identity.protocol["latency"]
+        lines.append(
+            f"ms: median time of a batch of {timed['batch_size']} on {timed['device']}, without "
+            "decoding; neighbours that differ by a few percent may change places."
+        )
+    lines += _confirmed_on(best)
     found = _relation(records, study.dense)
     if found is not None and goals.searched == "kl":
         lines.append(found.in_words())
@@ -197,14 +229,15 @@ def _relation(records: Sequence[TrialRecord], dense: Dense) -> Relation | None:
 
 def _hypervolume(study: Study, best: Sequence[FrontierPoint]) -> str:
     area = hypervolume(best, study.dense, study.objectives)
-    score, gflops = reference_point(study.dense, study.objectives)
+    score, gflops, *latency = reference_point(study.dense, study.objectives)
     if study.objectives.reported == "kl":
         unit, limit = "nats", f"KL {score:g} nats"
     else:
         unit, limit = "points", f"top-1 {score:.2f} %"
+    units = [unit, "GFLOPs", *("ms" for _ in latency)]
+    limits = [limit, f"{gflops:.4f} GFLOPs", *(f"{time:.2f} ms" for time in latency)]
     return (
-        f"Hypervolume {area:.4f} {unit} x GFLOPs, from the reference point {limit}, "
-        f"{gflops:.4f} GFLOPs."
+        f"Hypervolume {area:.4f} {' x '.join(units)}, from the reference point {', '.join(limits)}."
     )
 
 
@@ -214,4 +247,15 @@ def _values(point: FrontierPoint) -> dict[str, Any]:
         "method": point.method,
         "params": dict(point.params),
         **point.measurement.figures(),
+        "confirmed": None if point.confirmation is None else _confirmation(point.confirmation),
+    }
+
+
+def _confirmation(confirmation: Confirmation) -> dict[str, Any]:
+    return {
+        "shard_digest": confirmation.shard_digest,
+        "source": confirmation.source,
+        "after": confirmation.after,
+        "device": confirmation.environment.device,
+        **confirmation.measurement.figures(),
     }

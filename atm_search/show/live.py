@@ -16,7 +16,7 @@ from atm_search.errors import AtmSearchError, StudyError
 from atm_search.search.steady import SteadyStorage
 from atm_search.search.store import store_errors
 from atm_search.search.study import Study, load, names
-from atm_search.search.trials import TrialRecord
+from atm_search.search.trials import CONFIRMED, TrialRecord
 from atm_search.show.gallery import Gallery
 from atm_search.show.page import STATIC, page_data
 from atm_search.show.view import view
@@ -45,6 +45,7 @@ class LivePages:
         self._gallery = Gallery()
         self._lock = threading.Lock()
         self._studies: dict[str, Study] = {}
+        self._confirmed: dict[str, str | None] = {}
         self._pages: dict[str, _Page] = {}
 
     def __call__(
@@ -120,8 +121,16 @@ class LivePages:
         # Deleted, or made anew under the same name: what was read of it is of no use.
         if known is None or known.optuna._study_id != ids.get(name):
             self._studies.pop(name, None)
-            known = self._studies[name] = load(self._storage, name)
+            return self._loaded(name)
+        # Confirmed: finished trials have changed, as they do at no other time.
+        if known.optuna.user_attrs.get(CONFIRMED) != self._confirmed[name]:
+            return self._loaded(name)
         return known
+
+    def _loaded(self, name: str) -> Study:
+        found = self._studies[name] = load(self._storage, name)
+        self._confirmed[name] = found.optuna.user_attrs.get(CONFIRMED)
+        return found
 
     def _tokens(self, asked: dict[str, str]) -> bytes:
         study = self._study(asked.get("study", ""))
@@ -145,7 +154,8 @@ class _Page:
 
 
 def _version(study: Study) -> str:
-    """Another text whenever a trial began or ended, or the plan was changed."""
+    """Another text whenever a trial began, ended or was confirmed, or the plan was changed."""
     states = [trial.state.value for trial in study.optuna.get_trials(deepcopy=False)]
-    facts = json.dumps([study.name, states, study.plan.to_dict()], sort_keys=True)
+    confirmed = study.optuna.user_attrs.get(CONFIRMED)
+    facts = json.dumps([study.name, states, study.plan.to_dict(), confirmed], sort_keys=True)
     return f'"{hashlib.sha256(facts.encode()).hexdigest()[:16]}"'

@@ -1,11 +1,13 @@
 """A study in words: what was searched, on what, what it was made with, how to do it again."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from atm_search.merging.registry import methods
 from atm_search.search.frontier import reference_point
+from atm_search.search.judged import judged
 from atm_search.search.space import Space
 from atm_search.search.study import Study
 from atm_search.show.picks import NAMES
@@ -40,12 +42,14 @@ def note(view: View) -> list[str]:
 
 def caveats(view: View) -> list[str]:
     """How far the figures can be trusted."""
-    top1, gflops = reference_point(view.study.dense, view.study.objectives)
+    top1, gflops, *latency = reference_point(view.study.dense, view.study.objectives)
+    limits = [f"top-1 {top1:.2f} %", f"{gflops:.4f} GFLOPs", *(f"{ms:.2f} ms" for ms in latency)]
     lines = [
         "Intervals are 95 % intervals of the paired change of top-1 against the dense model on the "
         "same images. The frontier's points were chosen for looking good on these very images: on "
         "others they will look a little worse.",
-        f"Hypervolume is measured from top-1 {top1:.2f} %, {gflops:.4f} GFLOPs.",
+        f"The picks are judged by {judged(view.points, view.study.objectives).on}.",
+        f"Hypervolume is measured from {', '.join(limits)}.",
     ]
     if view.raced:
         lines.append(
@@ -71,8 +75,8 @@ def provenance(study: Study, view: View) -> list[tuple[str, str]]:
         ("weights", f"sha256 {identity.weights_digest} ({plan.hints.get('weights', '?')})"),
         ("images", f"{identity.images:,} ({plan.hints.get('data', '?')})"),
         ("shard", f"sha256 {identity.shard_digest}"),
-        *((name, str(value)) for name, value in protocol.items()),
-        ("preprocessing", ", ".join(f"{name} {value}" for name, value in preprocessing.items())),
+        *((name, _plain(value)) for name, value in protocol.items()),
+        ("preprocessing", _plain(preprocessing)),
         ("method", identity.method),
         *((name, f"{value} (fixed)") for name, value in identity.fixed_params.items()),
         *((r.name, f"{r.low} to {r.high} by {r.step}") for r in identity.space.ranges),
@@ -119,6 +123,8 @@ def _options(study: Study) -> Iterator[str]:
         "--dtype": protocol.get("dtype"),
         "--crop-pct": protocol.get("preprocessing", {}).get("crop_pct"),
         "--method": identity.method,
+        "--objectives": str(identity.objectives),
+        "--latency-batch-size": protocol.get("latency", {}).get("batch_size"),
         "--max-drop": identity.constraints.max_drop,
         "--max-gflops": identity.constraints.max_gflops,
         "--sampler": plan.sampler,
@@ -133,6 +139,13 @@ def _options(study: Study) -> Iterator[str]:
             yield f"{value:g}" if isinstance(value, float) else str(value)
     if hints.get("skip_corrupt"):
         yield "--skip-corrupt"
+
+
+def _plain(value: Any) -> str:
+    """A value of the protocol, nested or not, in words."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return ", ".join(f"{name} {part}" for name, part in value.items())
 
 
 def _path(hint: str | None) -> str | None:

@@ -40,7 +40,7 @@ def figures(view: View, *, history: Sequence[float]) -> dict[str, go.Figure]:
     if view.points:
         found["tokens"] = tokens_figure(view)
         found["thresholds"] = thresholds_figure(view)
-        found["hypervolume"] = hypervolume_figure(history)
+        found["hypervolume"] = hypervolume_figure(history, latency=view.study.objectives.latency)
     shares = importance(view.study)
     if shares:
         found["importance"] = importance_figure(shares)

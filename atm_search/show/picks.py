@@ -5,6 +5,8 @@ from contextlib import suppress
 
 from atm_search.errors import StudyError
 from atm_search.search.frontier import FrontierPoint
+from atm_search.search.judged import judged
+from atm_search.search.objectives import TOP1, Objectives
 from atm_search.search.picks import TOLERANCE, Rule, pick
 
 NAMES = {
@@ -18,10 +20,20 @@ RULES = {"lossless": "lossless", "knee": "knee", "within_1_point": "drop:1"}
 """The rule of `export --pick` behind each."""
 
 
-def picks(points: Sequence[FrontierPoint]) -> dict[str, FrontierPoint]:
-    """The picks by name, as far as a frontier has them; from the fewest GFLOPs to the most."""
+def picks(
+    points: Sequence[FrontierPoint], objectives: Objectives = TOP1
+) -> dict[str, FrontierPoint]:
+    """The picks by name, as far as a frontier has them, judged as `export` judges them.
+
+    Args:
+        points: the frontier, from the fewest GFLOPs to the most.
+        objectives: of the study.
+    """
+    candidates = judged(points, objectives).points
+    by_number = {point.number: point for point in points}
     found = {}
     for name, rule in RULES.items():
         with suppress(StudyError):  # none fits
-            found[name] = pick(Rule.parse(rule), points)[0].point
+            chosen = pick(Rule.parse(rule), candidates)[0].point
+            found[name] = by_number[chosen.number]
     return found

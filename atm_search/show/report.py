@@ -20,6 +20,9 @@ from atm_search.show.view import View
 
 FORMATS = ("html", "png", "svg", "csv", "json")
 
+CONFIRMED_COLUMNS = ("images", "gflops", "top1", "delta_top1")
+"""Of a CSV, empty where nothing is confirmed, before the ends of the interval."""
+
 
 def format_of(path: Path, wanted: str | None) -> str:
     """The format of a report: what is asked for, else what the file's name ends with.
@@ -91,8 +94,15 @@ def _rows(view: View) -> str:
         flat = point | point["params"]
         low, high = flat.pop("delta_ci95")
         del flat["params"]
+        other = flat.pop("confirmed") or {}
+        timed = flat.pop("latency") or {}
+        flat |= {"latency_ms": timed.get("median_ms"), "dense_latency_ms": timed.get("dense_ms")}
         flat["tokens_per_layer"] = " ".join(f"{count:.2f}" for count in flat["tokens_per_layer"])
-        rows.append(flat | {"delta_ci95_low": low, "delta_ci95_high": high})
+        flat |= {"delta_ci95_low": low, "delta_ci95_high": high}
+        for name in CONFIRMED_COLUMNS:
+            flat[f"confirmed_{name}"] = other.get(name)
+        low, high = other.get("delta_ci95") or (None, None)
+        rows.append(flat | {"confirmed_ci95_low": low, "confirmed_ci95_high": high})
     file = io.StringIO()
     names = dict.fromkeys(name for row in rows for name in row)  # methods have their own
     writer = csv.DictWriter(file, list(names), lineterminator="\n")

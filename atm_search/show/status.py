@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from atm_search.search.frontier import FrontierPoint
-from atm_search.show.tables import saving, settings_text
+from atm_search.show.tables import change_text, saving, settings_text
 from atm_search.show.view import View
 
 RECENT = 20
@@ -103,9 +103,12 @@ def pick_text(point: FrontierPoint) -> str:
     """A configuration and what it gives, in one line."""
     m = point.measurement
     low, high = m.delta_ci95
+    confirmed = ""
+    if point.confirmation is not None:
+        confirmed = f", confirmed {change_text(point.confirmation.measurement)}"
     return (
         f"trial {point.number}: {m.gflops:.4f} GFLOPs ({saving(m)}), top-1 {m.top1:.2f} % "
-        f"({m.delta_top1:+.2f}, {low:+.2f} to {high:+.2f}), {settings_text(point)}"
+        f"({m.delta_top1:+.2f}, {low:+.2f} to {high:+.2f}){confirmed}, {settings_text(point)}"
     )
 
 

@@ -36,6 +36,7 @@ def measurement_table(measurement: Measurement, *, title: str) -> Table:
         ("matching", f"{m.matching_gflops:.5f} GFLOPs on top"),
         ("tokens", "  ".join(f"{count:.0f}" for count in m.tokens_per_layer)),
         ("speed", f"{m.images_per_second:,.0f} images/s, {m.seconds:.1f} s in all"),
+        *([("latency", m.latency.in_words())] if m.latency is not None else []),
     ):
         table.add_row(name, text)
     return table
@@ -44,7 +45,8 @@ def measurement_table(measurement: Measurement, *, title: str) -> Table:
 def dense_text(dense: Dense) -> str:
     """The dense model in a line."""
     accuracy = f"top-1 {dense.top1:.2f} %" if dense.has_labels else "top-1 unknown, no labels"
-    return f"{accuracy}, {dense.gflops:.4f} GFLOPs"
+    latency = "" if dense.latency_ms is None else f", {dense.latency_ms:.2f} ms"
+    return f"{accuracy}, {dense.gflops:.4f} GFLOPs{latency}"
 
 
 def saving(measurement: Measurement) -> str:
@@ -55,6 +57,12 @@ def saving(measurement: Measurement) -> str:
 def settings_text(configured: TrialRecord | FrontierPoint) -> str:
     """Method and parameters of a trial or point in one line."""
     return f"{configured.method or ''} {params_text(configured.params)}".strip()
+
+
+def change_text(measurement: Measurement) -> str:
+    """Change of top-1 against the dense model with its interval, in percentage points."""
+    low, high = measurement.delta_ci95
+    return f"{measurement.delta_top1:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def params_text(params: Mapping[str, Any]) -> str:

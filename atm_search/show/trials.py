@@ -68,6 +68,7 @@ def trial_line(record: TrialRecord) -> str:
     figures = (
         f"{start} | {_quality(measured)}KL {measured.kl:.4f}, "
         f"{measured.gflops:.4f} GFLOPs ({saving(measured)})"
+        + ("" if measured.latency is None else f", {measured.latency_ms:.2f} ms")
     )
     if record.reused_from is not None:
         return f"{figures} (as trial {record.reused_from})"

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from optuna.trial import FrozenTrial
 
 from atm_search.errors import StudyError
 from atm_search.search.frontier import FrontierPoint, frontier
+from atm_search.search.identity import Identity
 from atm_search.search.study import Study, load, names
 from atm_search.search.study_file import PublishedSection
 from atm_search.search.trials import TrialRecord
@@ -35,7 +37,7 @@ class View:
     @cached_property
     def picks(self) -> dict[str, FrontierPoint]:
         """The configurations that most people want, by name."""
-        return picks(self.points)
+        return picks(self.points, self.study.objectives)
 
     @property
     def published(self) -> PublishedSection | None:
@@ -108,8 +110,10 @@ def open_view(study: Study) -> View:
 def _comparable(study: Study, other: Study) -> bool:
     """Whether figures of both are of the same weights, images and protocol."""
     ours, theirs = study.identity, other.identity
-    return (ours.weights_digest, ours.shard_digest, ours.protocol) == (
-        theirs.weights_digest,
-        theirs.shard_digest,
-        theirs.protocol,
-    )
+    alike = (ours.weights_digest, ours.shard_digest) == (theirs.weights_digest, theirs.shard_digest)
+    return alike and _accuracy_protocol(ours) == _accuracy_protocol(theirs)
+
+
+def _accuracy_protocol(identity: Identity) -> dict[str, Any]:
+    """How accuracies are measured: latencies are not drawn side by side."""
+    return {name: value for name, value in identity.protocol.items() if name != "latency"}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -67,6 +68,52 @@ def test_the_rest_of_a_folder_confirms_and_is_kept_in_the_study(
     other = json.loads(cli("confirm", "--images", 10, "--json")[1])
     assert other["images"]["count"] == 10
     assert other["images"]["shard_digest"] != found["images"]["shard_digest"]
+
+
+def test_confirmed_figures_are_shown_beside_the_search_s_and_exported(
+    cli: Cli, model: list[object]
+) -> None:
+    assert cli("start", *model, "--images", 20, "--trials", 4)[0] == 0
+    export = ["export", "--pick", "knee", "-o", "knee.yaml"]
+    code, _, said = cli(*export)
+    assert code == 0
+    assert "Judged by the search's own figures, which flatter" in said
+    content = yaml.safe_load(Path("knee.yaml").read_text())
+    assert "flatter" in content["pick"]["judged_by"]
+    assert "confirmation" not in content
+    code, _, said = cli("verify", "knee.yaml", "--confirmed")
+    assert (code, "no confirmed figures" in said) == (2, True)
+    confirmed = json.loads(cli("confirm", "--json")[1])
+    code, _, said = cli(*export)
+    assert code == 0
+    assert "Judged by confirmed figures, of 20 images that the search did not use." in said
+    content = yaml.safe_load(Path("knee.yaml").read_text())
+    [point] = [p for p in confirmed["points"] if p["trial"] == content["study"]["trial"]]
+    section = content["confirmation"]
+    assert section["data"]["sha256"] == confirmed["images"]["shard_digest"]
+    assert (section["data"]["images"], section["data"]["after"]) == (20, 20)
+    assert section["summary"]["top1"] == pytest.approx(point["confirmed"]["top1"])
+    assert section["summary"]["delta_ci95"] == pytest.approx(
+        point["confirmed"]["delta_ci95"], abs=1e-4
+    )
+    assert "confirmed figures" in content["pick"]["judged_by"]
+    assert cli("verify", "knee.yaml", "--confirmed")[0] == 0
+    assert cli("verify", "knee.yaml")[0] == 0
+    assert cli("export", "-o", "all")[0] == 0  # all of the frontier: nothing is judged
+    files = [yaml.safe_load(file.read_text()) for file in Path("all").iterdir()]
+    assert len(files) == len(confirmed["points"])
+    assert all("confirmation" in file and "judged_by" not in file["pick"] for file in files)
+    summary = json.loads(cli("frontier", "--json")[1])
+    for row, point in zip(summary["frontier"], confirmed["points"], strict=True):
+        assert row["confirmed"]["top1"] == point["confirmed"]["top1"]
+        assert row["top1"] == point["search"]["top1"]
+    assert "Confirmed: the change on 20 images" in " ".join(cli("frontier")[1].split())
+    assert cli("report", "-o", "report.csv")[0] == 0
+    assert "confirmed_ci95_high" in Path("report.csv").read_text().splitlines()[0]
+    assert cli("report", "-o", "report.html")[0] == 0
+    page = Path("report.html").read_text()
+    assert "confirmed change, other images" in page
+    assert "The picks are judged by confirmed figures" in page
 
 
 def test_a_search_on_all_images_leaves_none_to_confirm_on(cli: Cli, model: list[object]) -> None:

@@ -1,5 +1,6 @@
 """A configuration of the tiny model, measured, and its file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from atm_search.data.shard import Shard
 from atm_search.deploy.configuration import Configuration
 from atm_search.deploy.sections import (
+    ConfirmationSection,
     DataSection,
     MethodSection,
     ModelSection,
@@ -43,6 +45,22 @@ def configuration(evaluator: Evaluator) -> Configuration:
         versions=versions(),
         study=StudySection(name="test", trial=3),
     )
+
+
+@pytest.fixture(scope="session")
+def confirmed(configuration: Configuration, evaluator: Evaluator) -> Configuration:
+    """The same, with the figures of its last 20 images as if the search had not used them."""
+    shard = evaluator.shard
+    others = replace(
+        shard, images=shard.images[30:], labels=shard.labels[30:], names=shard.names[30:]
+    )
+    found = ConfirmationSection(
+        data=DataSection(sha256="cd" * 32, source="noise", images=20, after=30),
+        device=configuration.protocol.device,
+        measurement=Evaluator(evaluator.model, others, batch_size=16).measure(METHOD),
+        versions=versions(),
+    )
+    return configuration.model_copy(update={"confirmation": found}).with_derived()
 
 
 @pytest.fixture

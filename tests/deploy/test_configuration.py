@@ -37,6 +37,51 @@ def test_the_published_schema_is_that_of_the_classes_and_accepts_the_file(path: 
     assert "dense model has right" in described
 
 
+def test_confirmed_figures_are_read_back_equal_with_their_intervals(
+    confirmed: Configuration, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.yaml"
+    confirmed.write(path)
+    again = Configuration.read(path, refuse_edits=True)
+    assert again == confirmed
+    assert again.confirmation is not None
+    content = yaml.safe_load(path.read_text())["confirmation"]
+    assert content["data"] == {"sha256": "cd" * 32, "source": "noise", "images": 20, "after": 30}
+    measured = again.confirmation.measurement
+    ends = [pytest.approx(end, abs=1e-4) for end in measured.delta_ci95]
+    assert content["summary"]["delta_ci95"] == ends
+    first = path.read_text().splitlines()[0]
+    assert f"{measured.delta_top1:+.2f} (" in first
+    assert first.endswith("on 20 images that the search did not use")
+    shown = again.as_confirmed()
+    assert (shown.data, shown.measurement) == (again.confirmation.data, measured)
+    assert not list(shown.contradictions())
+
+
+def test_confirmed_figures_that_were_edited_are_refused(
+    confirmed: Configuration, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.yaml"
+    confirmed.write(path)
+    text = path.read_text()
+    place = text.index("top1_hits:", text.index("confirmation:"))
+    path.write_text(text[:place] + text[place:].replace("top1_hits: ", "top1_hits: 1", 1))
+    line = text[: text.index("top1:", text.index("confirmation:"))].count("\n") + 1
+    words = rf"best.yaml, line {line}: confirmation.summary.top1 is .*, measurement gives"
+    with pytest.raises(ConfigurationError, match=words):
+        Configuration.read(path, refuse_edits=True)
+    path.write_text(
+        text.replace("  after: 30", "  afterwards: 30", 1).replace("  after: 30", "", 1)
+    )
+    with pytest.raises(ConfigurationError, match=r"unknown key 'afterwards'. Did you mean 'after'"):
+        Configuration.read(path)
+
+
+def test_a_file_without_confirmed_figures_has_none_to_verify(configuration: Configuration) -> None:
+    with pytest.raises(ConfigurationError, match="no confirmed figures: run `atm-search confirm`"):
+        configuration.as_confirmed()
+
+
 def test_a_file_of_the_first_version_is_read(configuration: Configuration, path: Path) -> None:
     content = yaml.safe_load(path.read_text())
     for name in ("pick", "summary"):
@@ -94,6 +139,16 @@ def edited(path: Path, old: str, new: str) -> int:
         ("name: atm", "name: atom", r"No method 'atom'"),
         ("top1_hits:", "top1_hit:", r"unknown key 'top1_hit'. Did you mean 'top1_hits'"),
         ("model:", "model: [", "is no YAML"),
+        (
+            "measurement:\n  images: 50",
+            "measurement:\n  images: 0",
+            r"images=0 is no count of images",
+        ),
+        ("agreements: ", "agreements: 1", r"agreements=\d+ is no count of 50 images"),
+        ("  gained:", "  gained: -1 #", r"gained=-1 is no count"),
+        ("  dense_gflops:", "  dense_gflops: 0 #", r"dense_gflops=0.0 is not possible"),
+        ("  gflops:", "  gflops: .nan #", r"gflops=nan is not possible"),
+        ("  top1_hits:", "  top1_hits: null #", r"best.yaml.*some are missing: give all, or none"),
     ],
 )
 def test_a_file_edited_wrongly_is_refused_with_the_place(

@@ -54,6 +54,22 @@ def test_a_much_worse_configuration_stops_early_and_says_by_whom() -> None:
     assert len(race.outcomes) % BATCH == 0
 
 
+def test_where_latency_counts_only_rivals_that_answer_as_fast_may_stop_a_trial() -> None:
+    ours, theirs = pair(np.random.default_rng(0), lost=60, gained=2)
+    for latency_ms, stopped in ((5.0, 0), (4.9, None)):
+        race = Race([Rival(0, cheaper(theirs), latency_ms=5.0)])
+        race.require_latency(latency_ms)
+        mine = outcomes(ours)
+        for batch in range(IMAGES // BATCH):
+            images = slice(batch * BATCH, (batch + 1) * BATCH)
+            if not race.add(mine.hits[images], mine.kl[images], 1.0):
+                break
+        assert race.stopped_by == stopped
+    untimed = Race([Rival(0, cheaper(theirs))])
+    untimed.require_latency(5.0)
+    assert untimed.add(ours[:BATCH], np.full(BATCH, 0.01), 1.0)
+
+
 @pytest.mark.parametrize("discordant", [12, 40, 160])
 def test_a_configuration_that_is_just_not_dominated_is_stopped_in_delta_of_all_orders_at_most(
     discordant: int,

@@ -1,5 +1,6 @@
 """Stores of every kind, made for one test and dropped after it, and the model's stand-in."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -100,22 +101,36 @@ def server(kind: str) -> str:
     return url
 
 
+@contextlib.contextmanager
+def empty_database(kind: str) -> Iterator[str]:
+    """The address of a new database, dropped at the end; skips the test without such a server."""
+    url = server(kind)
+    database = f"atm_test_{secrets.token_hex(6)}"
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {database}")
+    yield f"{url.rpartition('/')[0]}/{database}".replace("+psycopg", "").replace("+pymysql", "")
+    force = " WITH (FORCE)" if kind == "postgresql" else ""
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {database}{force}")
+    engine.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of an empty store, of every kind in turn."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'atm.db'}"
         return
-    url = server(request.param)
-    database = f"atm_test_{secrets.token_hex(6)}"
-    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {database}")
-    yield f"{url.rpartition('/')[0]}/{database}".replace("+psycopg", "").replace("+pymysql", "")
-    force = " WITH (FORCE)" if request.param == "postgresql" else ""
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {database}{force}")
-    engine.dispose()
+    with empty_database(request.param) as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql_url() -> Iterator[str]:
+    """The address of an empty PostgreSQL store."""
+    with empty_database("postgresql") as url:
+        yield url
 
 
 @pytest.fixture

@@ -11,15 +11,10 @@ from optuna.storages import RDBStorage
 from atm_search.errors import MeasurementError
 from atm_search.measure.measurement import Measurement
 from atm_search.merging.method import Method
-from atm_search.search.confirmation import (
-    CONFIRMED,
-    Bias,
-    ConfirmedPoint,
-    confirm,
-    still_best,
-)
+from atm_search.search.confirmation import Bias, ConfirmedPoint, confirm, still_best
 from atm_search.search.frontier import frontier
 from atm_search.search.study import Study, load
+from atm_search.search.trials import CONFIRMED
 from atm_search.search.worker import run
 
 

@@ -7,15 +7,18 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from atm_search.errors import MeasurementError, ParameterError
+from atm_search.errors import AtmSearchError, MeasurementError, ParameterError, StudyError
+from atm_search.measure.latency import Latency
 from atm_search.measure.measurement import LABELLED, Measurement
+from atm_search.merging.method import Method
 from atm_search.search.constraints import Constraints
 from atm_search.search.dense import Dense
 from atm_search.search.fidelity import relation, spearman
-from atm_search.search.frontier import frontier, hypervolume
+from atm_search.search.frontier import FrontierPoint, frontier, hypervolume
 from atm_search.search.identity import Identity
 from atm_search.search.objectives import GUIDED, KL, TOP1, Objectives
-from atm_search.search.study import Study
+from atm_search.search.picks import Rule, pick
+from atm_search.search.study import Study, load
 from atm_search.search.worker import run
 
 UNLABELLED = Dense(images=1000, top1_hits=None, top5_hits=None, gflops=1.254)
@@ -25,10 +28,29 @@ def without_labels(measurement: Measurement) -> Measurement:
     return replace(measurement, **dict.fromkeys(LABELLED))
 
 
+TIMED = replace(TOP1, latency=True)
+
+
+def timed(measurement: Measurement, milliseconds: float) -> Measurement:
+    """The same with a latency."""
+    latency = Latency(
+        median_ms=milliseconds,
+        low_ms=0.9 * milliseconds,
+        high_ms=1.1 * milliseconds,
+        runs=5,
+        dense_ms=8.0,
+        batch_size=10,
+        device="a GPU",
+    )
+    return replace(measurement, latency=latency)
+
+
+@pytest.mark.parametrize("latency", [False, True])
 @pytest.mark.parametrize("objectives", [TOP1, KL, GUIDED])
 def test_objectives_survive_their_text_and_an_identity(
-    stub: ModuleType, objectives: Objectives
+    stub: ModuleType, objectives: Objectives, latency: bool
 ) -> None:
+    objectives = replace(objectives, latency=latency)
     assert Objectives.parse(str(objectives)) == objectives
     identity = stub.identity(objectives=objectives)
     assert Identity.from_dict(identity.to_dict()) == identity
@@ -48,8 +70,76 @@ def test_other_objectives_are_another_study(stub: ModuleType) -> None:
 def test_unknown_objectives_are_refused() -> None:
     with pytest.raises(ParameterError, match=r"No objectives 'top5'. Known: top1,gflops, kl"):
         Objectives.parse("top5")
+    with pytest.raises(ParameterError, match=r"No objectives 'latency'.*each with ,latency"):
+        Objectives.parse("latency")
     with pytest.raises(ParameterError, match="not offered"):
         Objectives("top1", "kl")
+
+
+def test_latency_is_a_third_objective_of_front_sampler_and_hypervolume(stub: ModuleType) -> None:
+    dense = replace(stub.DENSE, latency_ms=8.0)
+    cheap = timed(stub.measurement(0.8, 780), 6.0)
+    fast = timed(stub.measurement(0.9, 780), 4.0)  # dominated but for its latency
+    slow = timed(stub.measurement(0.9, 780), 7.0)
+    assert TOP1.front([cheap, fast, slow]) == [0]
+    assert TIMED.front([cheap, fast, slow]) == [0, 1]
+    assert TIMED.told(fast, dense) == (78.0, 0.9, 4.0)
+    assert replace(KL, latency=True).told(fast, dense) == (0.1, 0.9, 4.0)
+    assert TIMED.directions[-1] == ("latency_ms", "minimize")
+    assert TIMED.reference_point(dense) == pytest.approx((68.7, 1.254, 8.0))
+    points = [FrontierPoint(0, "atm", {}, cheap), FrontierPoint(1, "atm", {}, fast)]
+    # By hand: two boxes of height 9.3, and what they share.
+    area = 0.454 * 2.0 + 0.354 * 4.0 - 0.354 * 2.0
+    assert hypervolume(points, dense, TIMED) == pytest.approx(9.3 * area)
+    assert pick(Rule("latency", 5.0), points, objectives=TIMED)[0].point.number == 1
+    assert pick(Rule("budget", 0.85), points, objectives=TIMED)[0].point.number == 0
+    with pytest.raises(StudyError, match=r"in 3 ms: the fastest, trial 1, takes 4\.00 ms"):
+        pick(Rule("latency", 3.0), points, objectives=TIMED)
+    untimed = [FrontierPoint(0, "atm", {}, stub.measurement(0.8, 780))]
+    with pytest.raises(StudyError, match="--objectives top1,gflops,latency"):
+        pick(Rule("latency", 3.0), untimed)
+
+
+def test_a_pick_of_three_objectives_is_the_best_not_the_dearest(stub: ModuleType) -> None:
+    points = [
+        FrontierPoint(0, "atm", {}, timed(stub.measurement(0.8, 780), 6.0)),
+        FrontierPoint(1, "atm", {}, timed(stub.measurement(0.9, 770), 4.0)),
+    ]
+    assert pick(Rule("budget", 1.0), points, objectives=TIMED)[0].point.number == 0
+    with pytest.raises(StudyError, match=r"the best, trial 0, changes it by -0.70"):
+        pick(Rule("drop", 0.1), points, objectives=TIMED)
+
+
+def test_a_search_for_latency_keeps_it_with_every_trial_also_reused_ones(
+    begin: Callable[..., Study], stub: ModuleType
+) -> None:
+    def measure(method: Method, race: object) -> Measurement:
+        measured = stub.measure(method)
+        return timed(measured, 10.0 * measured.gflops)
+
+    space = stub.tome_identity(3)
+    identity = replace(space, objectives=TIMED)
+    dense = replace(stub.DENSE, latency_ms=12.5)
+    study = begin(identity=identity, dense=lambda: dense, budget=4)
+    for number in (1, 1, 2):
+        study.optuna.enqueue_trial({"r": number})
+    run(study, measure, environment=stub.ENVIRONMENT)
+    records = [record for record in study.records() if record.measured]
+    assert any(record.reused_from is not None for record in records)
+    assert all(record.measurement.latency.batch_size == 10 for record in records)
+    told = [trial.values[2] for trial in study.optuna.get_trials() if trial.values]
+    assert told == [record.measurement.latency_ms for record in records]
+    assert load(study.storage, "s").dense == dense
+    area = hypervolume(frontier(records, dense, TIMED), dense, TIMED)
+    assert area > 0.0
+
+
+def test_a_trial_without_latency_fails_where_latency_is_an_objective(
+    begin: Callable[..., Study], stub: ModuleType
+) -> None:
+    study = begin(identity=stub.identity(objectives=TIMED), budget=1)
+    with pytest.raises(AtmSearchError, match="The measured latency_ms is nan"):
+        run(study, stub.measure, environment=stub.ENVIRONMENT)
 
 
 def test_kl_chooses_the_frontier_of_a_guided_search(stub: ModuleType) -> None:

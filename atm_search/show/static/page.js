@@ -18,6 +18,10 @@ function fixed(value, digits, signed) {
   return (signed && value >= 0 ? "+" : "") + value.toFixed(digits);
 }
 
+function changeText({delta_top1: change, delta_ci95: [low, high]}) {
+  return `${fixed(change, 2, true)} (${fixed(low, 2, true)} to ${fixed(high, 2, true)})`;
+}
+
 function show() {
   document.title = `${data.study} · atm-search`;
   part("title").textContent = data.study;
@@ -55,7 +59,10 @@ function showTable() {
   if (!rows.length) return;
   const params = data.columns.length ? data.columns : ["configuration"];
   const table = element("table");
-  const names = ["trial", "GFLOPs", "saved", "top-1", "change", "95 % interval", ...params, ""];
+  const confirmed = rows.some((row) => row.confirmed) ? ["confirmed change"] : [];
+  const timed = data.summary.latency ? ["ms"] : [];
+  const names = ["trial", "GFLOPs", "saved", ...timed, "top-1", "change", "95 % interval", ...confirmed,
+    ...params, ""];
   const head = table.createTHead().insertRow();
   names.forEach((name) => head.append(element("th", name)));
   const body = table.createTBody();
@@ -69,9 +76,11 @@ function showTable() {
       row.trial,
       fixed(row.gflops, 4),
       `${fixed(100 * (row.gflops / row.dense_gflops - 1), 1, true)} %`,
+      ...timed.map(() => fixed(row.latency.median_ms, 2)),
       fixed(row.top1, 2),
       fixed(row.delta_top1, 2, true),
       `${fixed(low, 2, true)} to ${fixed(high, 2, true)}`,
+      ...confirmed.map(() => row.confirmed ? changeText(row.confirmed) : ""),
       ...(data.columns.length ? data.columns.map((key) => row.params[key]) : [row.settings]),
     ].forEach((text) => line.append(element("td", String(text))));
     line.append(element("td", row.pick, {className: "pick"}));
