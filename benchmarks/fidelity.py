@@ -71,7 +71,7 @@ class Recorded:
         judges = {"top1": np.array([row.hits for row in rows], float)}
         if table.agreements:
             judges["agreement"] = np.array([table.agreements[key] for key in keys], float)
-        judges["kl"] = -np.array([row.kl for row in rows], float)
+        judges["kl"] = -np.array([row.distances for row in rows], float)
         gflops = np.array([table.measurements[key].gflops for key in keys])
         return cls(table, keys, gflops, np.array(table.dense_outcomes.hits, float), judges)
 

@@ -63,7 +63,7 @@ def export(
         frontier(records.values(), found.dense, found.objectives),
         measured=measured_points(records.values(), found.dense),
         tolerance=TOLERANCE if tolerance is None else tolerance,
-        score="KL" if found.objectives.reported == "kl" else "top-1",
+        score=found.objectives.score,
     )
     for choice in chosen:
         configuration = _configuration(found, records[choice.point.number], choice)
@@ -108,6 +108,7 @@ def _configuration(study: "Study", record: "TrialRecord", choice: "Pick") -> "Co
             weights_sha256=identity.weights_digest,
             weights_source=hints["weights"],
             preprocessing=Preprocessing.from_config(identity.protocol["preprocessing"]),
+            headless=study.objectives.headless or None,
         ),
         method=MethodSection(name=identity.method, params=dict(record.params)),
         protocol=ProtocolSection(

@@ -54,8 +54,8 @@ Goals = Annotated[
     str | None,
     typer.Option(
         "--objectives",
-        help="top1,gflops (default); kl,gflops: no labels needed; or guided: search by KL, "
-        "report top-1.",
+        help="top1,gflops (default); kl,gflops: no labels needed; guided: search by KL, report "
+        "top-1; or feature,gflops: no classifier head needed.",
     ),
 ]
 NoRacing = Annotated[
@@ -65,7 +65,7 @@ RaceOn = Annotated[
     str | None,
     typer.Option(
         "--race-on",
-        help="Stop a trial that is dominated in top1 or kl, or off. Default: as searched.",
+        help="Stop a trial that is dominated in top1, kl or feature, or off. Default: as searched.",
     ),
 ]
 Delta = Annotated[
@@ -218,7 +218,9 @@ def _evaluator(
         crop_pct=wanted.protocol.crop_pct,
         device=device,
         dtype=loaded_as(dtype),
+        headless=_objectives(wanted).headless,
     )
+    _objectives(wanted).require_head(loaded.name, has_head=loaded.has_head)
     wanted.budget(_space(loaded, wanted))  # refuses what it has to before the work begins
     return prepare(
         console,

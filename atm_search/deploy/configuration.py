@@ -80,6 +80,11 @@ class Configuration(Section):
         low, high = measured.delta_ci95
         saved = 100.0 * (1.0 - measured.gflops / measured.dense_gflops)
         cost = f"{self.model.name} with {self.method.name}: {measured.gflops:.3f} GFLOPs"
+        if not measured.has_head:
+            return (
+                f"{cost} (-{saved:.1f} %), pooled feature at cosine distance "
+                f"{measured.distance:.4f} from the dense model's on {measured.images:,} images"
+            )
         if not measured.has_labels:
             return (
                 f"{cost} (-{saved:.1f} %), KL {measured.kl:.4f} nats from the dense model, whose "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from atm_search.errors import ParameterError, StudyError
 from atm_search.search.dense import Dense
 from atm_search.search.frontier import FrontierPoint, measured_points
+from atm_search.search.scores import TOP1, Score
 from atm_search.search.study import Study
 
 SHARES = (0.9, 0.8, 0.7)
@@ -20,9 +21,10 @@ class Contender:
     measured: int
     """Configurations, over all studies."""
     at: tuple[FrontierPoint | None, ...]
-    """For each budget the most accurate configuration within it; None if there is none."""
+    """For each budget the best configuration within it; None if there is none."""
     lossless: FrontierPoint | None
-    """The cheapest configuration with at least the dense model's accuracy on these images."""
+    """The cheapest configuration with at least the dense model's accuracy on these images; None
+    also without labels."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Comparison:
 
     model: str
     dense: Dense
+    score: Score
+    """What they are compared by: top-1 if there are labels, else the distance from dense."""
     budgets: tuple[float, ...]
     """GFLOPs."""
     contenders: tuple[Contender, ...]
@@ -73,7 +77,6 @@ def compare(studies: Sequence[Study], *, budgets: Sequence[float] = ()) -> Compa
         _check_alike(first, other)
     pooled: dict[str, list[FrontierPoint]] = {}
     for study in studies:
-        study.require_labels("a comparison")
         points = measured_points(study.records(), study.dense)
         pooled.setdefault(study.identity.method, [])
         for point in points:
@@ -81,8 +84,9 @@ def compare(studies: Sequence[Study], *, budgets: Sequence[float] = ()) -> Compa
     limits = tuple(budgets) or tuple(
         dict.fromkeys(round(share * first.dense.gflops, 1) for share in SHARES)
     )
-    contenders = tuple(_contender(name, points, limits) for name, points in pooled.items())
-    return Comparison(first.identity.model, first.dense, limits, contenders)
+    score = TOP1 if first.dense.has_labels else first.objectives.score
+    contenders = tuple(_contender(name, points, score, limits) for name, points in pooled.items())
+    return Comparison(first.identity.model, first.dense, score, limits, contenders)
 
 
 def _check_alike(one: Study, other: Study) -> None:
@@ -97,12 +101,18 @@ def _check_alike(one: Study, other: Study) -> None:
             )
 
 
-def _contender(method: str, points: Sequence[FrontierPoint], budgets: Sequence[float]) -> Contender:
-    at = []
+def _contender(
+    method: str, points: Sequence[FrontierPoint], score: Score, budgets: Sequence[float]
+) -> Contender:
+    at, sign = [], 1.0 if score.maximize else -1.0
     for budget in budgets:
         within = [point for point in points if point.measurement.gflops <= budget]
         # Of equals the cheaper.
-        best = max(within, key=lambda p: (p.measurement.top1, -p.measurement.gflops), default=None)
+        best = max(
+            within,
+            key=lambda p: (sign * score.of(p.measurement), -p.measurement.gflops),
+            default=None,
+        )
         at.append(best)
     without_loss = [point for point in points if point.measurement.delta_top1 >= 0.0]
     cheapest = min(without_loss, key=lambda point: point.measurement.gflops, default=None)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from atm_search.errors import ParameterError, StudyError
 from atm_search.search.frontier import FrontierPoint
+from atm_search.search.scores import TOP1, Score
 
 TOLERANCE = 0.2
 """Points of top-1 that `lossless` lets the mean lose: what remains unseen in the interval of a few
@@ -70,7 +71,7 @@ def pick(
     *,
     measured: Sequence[FrontierPoint] = (),
     tolerance: float = TOLERANCE,
-    score: str = "top-1",
+    score: Score = TOP1,
 ) -> list[Pick]:
     """The points that a rule chooses; several only for the whole frontier.
 
@@ -79,7 +80,7 @@ def pick(
         frontier: from the fewest GFLOPs to the most.
         measured: every measured point, for `trial`.
         tolerance: for `lossless`, points of top-1 that the mean may lose, >= 0.
-        score: what the frontier trades for GFLOPs, in words.
+        score: what the frontier trades for GFLOPs.
 
     Raises:
         StudyError: no point fits; it says which comes nearest. Or the rule is of top-1, and there
@@ -93,19 +94,20 @@ def pick(
     if not frontier:
         raise StudyError("There is no finished trial to pick from yet.")
     if rule.name == "frontier":
-        reason = f"on the frontier: no other trial has fewer GFLOPs and as good a {score}"
+        reason = f"on the frontier: no other trial has fewer GFLOPs and as good a {score.title}"
         return [Pick(point, rule, reason) for point in frontier]
     if rule.name == "budget":
         assert rule.value is not None
         return [_budget(rule, rule.value, frontier, score)]
+    if rule.name == "knee":
+        return [_knee(rule, frontier, score)]
     if not frontier[0].measurement.has_labels:
         raise StudyError(
-            f"{rule} is about top-1, which is unknown without labels: pick by budget:G or trial:N."
+            f"{rule} is about top-1, which is unknown without labels: pick by knee, budget:G or "
+            "trial:N."
         )
     if rule.name == "lossless":
         return [_lossless(rule, frontier, tolerance)]
-    if rule.name == "knee":
-        return [_knee(rule, frontier)]
     assert rule.value is not None
     return [_drop(rule, rule.value, frontier)]
 
@@ -134,14 +136,14 @@ def _lossless(rule: Rule, frontier: Sequence[FrontierPoint], tolerance: float) -
     )
 
 
-def _budget(rule: Rule, limit: float, frontier: Sequence[FrontierPoint], score: str) -> Pick:
+def _budget(rule: Rule, limit: float, frontier: Sequence[FrontierPoint], score: Score) -> Pick:
     within = [point for point in frontier if point.measurement.gflops <= limit]
     if not within:
         raise StudyError(
             f"No configuration costs {limit:g} GFLOPs or less: the cheapest, trial "
             f"{frontier[0].number}, costs {frontier[0].measurement.gflops:.4f}."
         )
-    return Pick(within[-1], rule, f"best {score} on the frontier at {limit:g} GFLOPs or less")
+    return Pick(within[-1], rule, f"best {score.title} on the frontier at {limit:g} GFLOPs or less")
 
 
 def _drop(rule: Rule, limit: float, frontier: Sequence[FrontierPoint]) -> Pick:
@@ -160,18 +162,19 @@ def _drop(rule: Rule, limit: float, frontier: Sequence[FrontierPoint]) -> Pick:
     )
 
 
-def _knee(rule: Rule, frontier: Sequence[FrontierPoint]) -> Pick:
+def _knee(rule: Rule, frontier: Sequence[FrontierPoint], score: Score) -> Pick:
     """The point furthest above the chord from the cheapest point to the dense model.
 
     Both axes are scaled to the chord's box, so units do not matter; the distance is then the gain
-    in top-1 over the chord. A cheapest point that costs no less accuracy than dense has no chord
-    to be above: it is the knee itself.
+    in the score over the chord. A cheapest point that is no worse than dense has no chord to be
+    above: it is the knee itself.
     """
     first = frontier[0].measurement
     cost = first.dense_gflops - first.gflops
-    rise = first.dense_top1 - first.top1
+    sign = 1.0 if score.maximize else -1.0
+    rise = -sign * score.change(first)
     above = [
-        (here.top1 - first.top1) * cost - (here.gflops - first.gflops) * rise
+        sign * (score.of(here) - score.of(first)) * cost - (here.gflops - first.gflops) * rise
         for here in (point.measurement for point in frontier)
     ]
     best = max(range(len(frontier)), key=above.__getitem__) if rise > 0.0 and cost > 0.0 else 0

@@ -82,7 +82,7 @@ class StudyFile(_Strict):
     data: str | None = None
     method: str | None = None
     objectives: str | None = None
-    """top1,gflops; kl,gflops; or guided."""
+    """top1,gflops; kl,gflops; guided; or feature,gflops."""
     space: dict[str, RangeSection] = Field(default_factory=dict)
     """Changes of the method's own ranges, by parameter."""
     trials: int | None = None

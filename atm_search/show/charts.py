@@ -18,8 +18,13 @@ MOST_LINES = 12
 WIDTH, HEIGHT = 560, 380
 
 
-def hypervolume_figure(history: Sequence[float]) -> go.Figure:
-    """Hypervolume of the frontier after every finished trial; flat means nothing is gained."""
+def hypervolume_figure(history: Sequence[float], unit: str = "points") -> go.Figure:
+    """Hypervolume of the frontier after every finished trial; flat means nothing is gained.
+
+    Args:
+        history: from `hypervolume_history`.
+        unit: of the score that the frontier is of.
+    """
     figure = go.Figure()
     figure.add_scatter(
         x=list(range(1, len(history) + 1)),
@@ -28,7 +33,9 @@ def hypervolume_figure(history: Sequence[float]) -> go.Figure:
         line={"color": BLUE, "shape": "hv"},
         hovertemplate="after %{x} trials: %{y:.4f}<extra></extra>",
     )
-    return _laid_out(figure, "Hypervolume", "finished trials", "points x GFLOPs")
+    return _laid_out(
+        figure, "Hypervolume", "finished trials", f"{unit} x GFLOPs".removeprefix(" x ")
+    )
 
 
 def importance_figure(importance: Mapping[str, Mapping[str, float]]) -> go.Figure:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from atm_search.errors import StudyError
+from atm_search.search.scores import SCORES
 from atm_search.search.trials import TrialRecord
 from atm_search.show.charts import thresholds_of
 from atm_search.show.tables import measurement_table, params_text
@@ -76,7 +77,7 @@ def standing(view: View, record: TrialRecord) -> str:
         return (
             f"The same configuration as trial {record.reused_from}: its measurement was taken over."
         )
-    images = view.study.dense.images
+    images, score = view.study.dense.images, SCORES[view.study.objectives.searched]
     if measured.images < images:
         return (
             f"Raced out after {measured.images:,} of {images:,} images, when another was surely "
@@ -85,17 +86,23 @@ def standing(view: View, record: TrialRecord) -> str:
     if any(point.number == record.number for point in view.points):
         names = [name for name, point in view.picks.items() if point.number == record.number]
         also = f" It is the pick {', '.join(names).replace('_', ' ')}." if names else ""
-        return f"On the frontier: no other configuration beats it in both top-1 and GFLOPs.{also}"
+        return (
+            f"On the frontier: no other configuration beats it in both {score.title} and GFLOPs."
+            f"{also}"
+        )
     if record.feasible is False:
         return "Breaks a constraint of the study."
+    sign, value = 1.0 if score.maximize else -1.0, score.of(measured)
     better = next(
         point
         for point in view.points
-        if point.measurement.top1 >= measured.top1 and point.measurement.gflops <= measured.gflops
+        if sign * (score.of(point.measurement) - value) >= 0.0
+        and point.measurement.gflops <= measured.gflops
     )
+    difference = f"{score.of(better.measurement) - value:+.{score.digits}f} {score.unit}".rstrip()
     return (
-        f"Dominated by trial {better.number}: {better.measurement.top1 - measured.top1:+.2f} "
-        f"points of top-1 for {better.measurement.gflops - measured.gflops:+.4f} GFLOPs."
+        f"Dominated by trial {better.number}: {difference} of {score.title} for "
+        f"{better.measurement.gflops - measured.gflops:+.4f} GFLOPs."
     )
 
 

@@ -16,6 +16,7 @@ from atm_search.search.frontier import (
     measured_points,
     reference_point,
 )
+from atm_search.search.scores import FEATURE, KL
 from atm_search.search.study import Study
 from atm_search.search.trials import TrialRecord, tally
 from atm_search.show.tables import saving
@@ -104,16 +105,21 @@ def frontier_summary(
 def _headings(study: Study) -> list[str]:
     """Columns that say how good a point is."""
     accuracy = ["top-1", "change", "95 % interval"] if study.dense.has_labels else []
-    if study.objectives.searched == "kl":
-        return ["KL", "agreement", *accuracy]
+    match study.objectives.searched:
+        case "kl":
+            return ["KL", "agreement", *accuracy]
+        case "feature":
+            return [FEATURE.title]
     return accuracy
 
 
 def _quality(study: Study, measured: Measurement) -> list[str]:
     """One measurement in those columns."""
     shown = []
+    if study.objectives.searched == "feature":
+        shown = [FEATURE.text(measured)]
     if study.objectives.searched == "kl":
-        shown = [f"{measured.kl:.4f} ± {measured.kl_se:.4f}", f"{measured.agreement:.2f}"]
+        shown = [KL.text(measured), f"{measured.agreement:.2f}"]
     if study.dense.has_labels:
         low, high = measured.delta_ci95
         shown += [
@@ -149,6 +155,11 @@ def _caption(
             "KL divergence from the dense model in nats, with its standard error; agreement: "
             "percent of images that get the dense model's class."
         )
+    if goals.searched == "feature":
+        lines.append(
+            "Feature distance: mean cosine distance of the pooled feature from the dense model's, "
+            "with its standard error."
+        )
     if study.dense.has_labels:
         lines.append(
             "Change of top-1 against the dense model on the same images, in percentage points, "
@@ -177,14 +188,12 @@ def _relation(records: Sequence[TrialRecord], dense: Dense) -> Relation | None:
 
 def _hypervolume(study: Study, best: Sequence[FrontierPoint]) -> str:
     area = hypervolume(best, study.dense, study.objectives)
-    score, gflops = reference_point(study.dense, study.objectives)
-    if study.objectives.reported == "kl":
-        unit, limit = "nats", f"KL {score:g} nats"
-    else:
-        unit, limit = "points", f"top-1 {score:.2f} %"
+    far, gflops = reference_point(study.dense, study.objectives)
+    score = study.objectives.score
+    limit = f"top-1 {far:.2f} %" if score.is_accuracy else f"{score.title} {far:g} {score.unit}"
     return (
-        f"Hypervolume {area:.4f} {unit} x GFLOPs, from the reference point {limit}, "
-        f"{gflops:.4f} GFLOPs."
+        f"Hypervolume {area:.4f} {' x '.join(filter(None, (score.unit, 'GFLOPs')))}, from the "
+        f"reference point {limit.rstrip()}, {gflops:.4f} GFLOPs."
     )
 
 

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from atm_search.merging.registry import methods
+from atm_search.search.dense import Dense
 from atm_search.search.frontier import reference_point
+from atm_search.search.objectives import TOP1
 from atm_search.search.study import Study
 from atm_search.show.picks import NAMES
 from atm_search.show.status import pick_text, status, status_text
@@ -20,7 +22,8 @@ def note(view: View) -> list[str]:
         f"{identity.method.upper()} in {identity.model}, searched by {study.plan.sampler} over "
         f"{len(identity.space):,} configurations, on {dense.images:,} images "
         f"({Path(study.plan.hints.get('data', 'of unknown source')).name}). "
-        f"The dense model reaches top-1 {dense.top1:.2f} % for {dense.gflops:.4f} GFLOPs.",
+        f"The dense model{_reaches(dense)} costs {dense.gflops:.4f} GFLOPs. "
+        f"Optimised: {study.objectives.in_words()}.",
         f"{status_text(status(view))}; {len(view.points)} configurations on the frontier.",
     ]
     limits = identity.constraints.to_dict()
@@ -31,19 +34,29 @@ def note(view: View) -> list[str]:
         return [*lines, "No finished trial yet: the frontier appears with the first."]
     for name, what in NAMES.items():
         point = view.picks.get(name)
-        found = "none found" if point is None else pick_text(point)
+        if point is None and not view.score.is_accuracy:
+            continue  # a pick by what is lost, which nobody knows here
+        found = "none found" if point is None else pick_text(point, view.score)
         lines.append(f"{name.replace('_', ' ').capitalize()} ({what}): {found}.")
     return lines
 
 
 def caveats(view: View) -> list[str]:
     """How far the figures can be trusted."""
-    top1, gflops = reference_point(view.study.dense, view.study.objectives)
-    lines = [
+    score, (limit, gflops) = view.score, reference_point(view.study.dense, view.study.objectives)
+    meaning = (
         "Intervals are 95 % intervals of the paired change of top-1 against the dense model on the "
-        "same images. The frontier's points were chosen for looking good on these very images: on "
+        "same images."
+        if score.is_accuracy
+        else f"After ± stands the standard error of {score.title}, which is a distance from the "
+        "dense model: 0 is the dense model itself. What it costs in accuracy, only labels can tell."
+    )
+    unit = "%" if score.is_accuracy else score.unit
+    lines = [
+        f"{meaning} The frontier's points were chosen for looking good on these very images: on "
         "others they will look a little worse.",
-        f"Hypervolume is measured from top-1 {top1:.2f} %, {gflops:.4f} GFLOPs.",
+        f"Hypervolume is measured from {score.title} {limit:.2f} {unit}".rstrip()
+        + f", {gflops:.4f} GFLOPs.",
     ]
     if view.raced:
         lines.append(
@@ -117,6 +130,7 @@ def _options(study: Study) -> Iterator[str]:
         "--dtype": protocol.get("dtype"),
         "--crop-pct": protocol.get("preprocessing", {}).get("crop_pct"),
         "--method": identity.method,
+        "--objectives": None if study.objectives == TOP1 else str(study.objectives),
         "--max-drop": identity.constraints.max_drop,
         "--max-gflops": identity.constraints.max_gflops,
         "--sampler": plan.sampler,
@@ -131,6 +145,10 @@ def _options(study: Study) -> Iterator[str]:
             yield f"{value:g}" if isinstance(value, float) else str(value)
     if hints.get("skip_corrupt"):
         yield "--skip-corrupt"
+
+
+def _reaches(dense: Dense) -> str:
+    return f" reaches top-1 {dense.top1:.2f} % and" if dense.has_labels else ""
 
 
 def _path(hint: str | None) -> str | None:

@@ -39,7 +39,7 @@ def figures(view: View, *, history: Sequence[float]) -> dict[str, go.Figure]:
     if view.points:
         found["tokens"] = tokens_figure(view)
         found["thresholds"] = thresholds_figure(view)
-        found["hypervolume"] = hypervolume_figure(history)
+        found["hypervolume"] = hypervolume_figure(history, view.score.unit)
     shares = importance(view.study)
     if shares:
         found["importance"] = importance_figure(shares)

@@ -89,7 +89,7 @@ def _rows(view: View) -> str:
     rows = []
     for point in measured:
         flat = point | point["params"]
-        low, high = flat.pop("delta_ci95")
+        low, high = flat.pop("delta_ci95") or (None, None)
         del flat["params"]
         flat["tokens_per_layer"] = " ".join(f"{count:.2f}" for count in flat["tokens_per_layer"])
         rows.append(flat | {"delta_ci95_low": low, "delta_ci95_high": high})

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from atm_search.measure.measurement import Measurement
 from atm_search.search.dense import Dense
+from atm_search.search.scores import FEATURE, KL
 
 
 def measurement_table(measurement: Measurement, *, title: str) -> Table:
@@ -25,11 +26,15 @@ def measurement_table(measurement: Measurement, *, title: str) -> Table:
         ("top-5", f"{m.top5:.2f} %   (dense {m.dense_top5:.2f} %)"),
     )
     unknown = (("top-1", "unknown: the images have no labels"),)
+    kl = (
+        ("agreement", f"{m.agreement:.2f} % of images get the dense model's class"),
+        ("KL", f"{KL.text(m)} nats from the dense model's probabilities"),
+    )
+    feature = (("feature", f"{FEATURE.text(m)}, cosine distance from the dense model's"),)
     for name, text in (
         ("images", f"{m.images:,}"),
-        *(accuracy if m.has_labels else unknown),
-        ("agreement", f"{m.agreement:.2f} % of images get the dense model's class"),
-        ("KL", f"{m.kl:.4f} ± {m.kl_se:.4f} nats from the dense model's probabilities"),
+        *(accuracy if m.has_labels else unknown if m.has_head else ()),
+        *(kl if m.has_head else feature),
         ("GFLOPs", f"{m.gflops:.4f}   (dense {m.dense_gflops:.4f}; {saving(m)})"),
         ("matching", f"{m.matching_gflops:.5f} GFLOPs on top"),
         ("tokens", "  ".join(f"{count:.0f}" for count in m.tokens_per_layer)),

@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial
 
 from atm_search.errors import StudyError
 from atm_search.search.frontier import FrontierPoint, frontier
+from atm_search.search.scores import Score
 from atm_search.search.study import Study, load, names
 from atm_search.search.study_file import PublishedSection
 from atm_search.search.trials import TrialRecord
@@ -34,12 +35,17 @@ class View:
     @cached_property
     def picks(self) -> dict[str, FrontierPoint]:
         """The configurations that most people want, by name."""
-        return picks(self.points)
+        return picks(self.points, self.score)
+
+    @property
+    def score(self) -> Score:
+        """What the frontier trades for GFLOPs."""
+        return self.study.objectives.score
 
     @property
     def published(self) -> PublishedSection | None:
-        """What others have published of the same model."""
-        return published(self.study.identity.model)
+        """What others have published of the same model: accuracies, beside which none else go."""
+        return published(self.study.identity.model) if self.score.is_accuracy else None
 
     @property
     def raced(self) -> list[TrialRecord]:
@@ -58,11 +64,7 @@ def view(study: Study, others: Sequence[Study] = ()) -> View:
     Args:
         study: the study to look at.
         others: studies of the same store; those that can be compared become rivals.
-
-    Raises:
-        StudyError: its images have no labels.
     """
-    study.require_labels("a picture of the frontier")
     trials = study.optuna.get_trials(deepcopy=False)
     return View(
         study=study,

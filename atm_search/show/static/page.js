@@ -50,12 +50,31 @@ function drawFigure(name, height) {
   }
 }
 
+// What says how good a configuration is, by heading: the distance from the dense model if the
+// search went by it, and accuracy if there are labels.
+function quality(row) {
+  const found = {};
+  const error = (value, se) => `${fixed(value, 4)} ± ${fixed(se, 4)}`;
+  if (row.feature !== null) found["feature distance"] = error(row.feature, row.feature_se);
+  else if (row.top1 === null || !data.summary.objectives.startsWith("top1")) {
+    found["KL"] = error(row.kl, row.kl_se);
+    found["agreement"] = fixed(row.agreement, 2);
+  }
+  if (row.top1 !== null) {
+    const [low, high] = row.delta_ci95;
+    found["top-1"] = fixed(row.top1, 2);
+    found["change"] = fixed(row.delta_top1, 2, true);
+    found["95 % interval"] = `${fixed(low, 2, true)} to ${fixed(high, 2, true)}`;
+  }
+  return found;
+}
+
 function showTable() {
   const rows = data.summary.frontier;
   if (!rows.length) return;
   const params = Object.keys(rows[0].params).filter((key) => rows[0].params[key] !== true);
   const table = element("table");
-  const names = ["trial", "GFLOPs", "saved", "top-1", "change", "95 % interval", ...params, ""];
+  const names = ["trial", "GFLOPs", "saved", ...Object.keys(quality(rows[0])), ...params, ""];
   const head = table.createTHead().insertRow();
   names.forEach((name) => head.append(element("th", name)));
   const body = table.createTBody();
@@ -64,14 +83,11 @@ function showTable() {
     line.id = `row-${row.trial}`;
     line.className = row.trial === chosen ? "chosen" : "";
     line.onclick = () => choose(row.trial);
-    const [low, high] = row.delta_ci95;
     [
       row.trial,
       fixed(row.gflops, 4),
       `${fixed(100 * (row.gflops / row.dense_gflops - 1), 1, true)} %`,
-      fixed(row.top1, 2),
-      fixed(row.delta_top1, 2, true),
-      `${fixed(low, 2, true)} to ${fixed(high, 2, true)}`,
+      ...Object.values(quality(row)),
       ...params.map((key) => row.params[key]),
     ].forEach((text) => line.append(element("td", String(text))));
     line.append(element("td", row.pick, {className: "pick"}));
