@@ -326,6 +326,12 @@ def _begin(
         f"Dense    {dense_text(begun.dense)}\n"
         f"Racing   {racing_text(begun.plan.racing)}"
     )
+    if begun.dense.is_guessing(evaluator.model.num_classes):
+        console.print(
+            f"Note     the dense model is right on {begun.dense.top1_hits:,} images, as if it "
+            "guessed: are these labels those of its classes? --objectives kl,gflops needs none.",
+            soft_wrap=True,
+        )
     if queued := queue(begun, first):
         console.print(f"Queued   {queued} start points")
     return begun

@@ -14,6 +14,7 @@ from atm_search.search.frontier import (
     hypervolume,
     hypervolume_history,
     measured_points,
+    partial_points,
     reference_point,
 )
 from atm_search.search.scores import FEATURE, KL
@@ -27,8 +28,8 @@ def frontier_table(
 ) -> Table:
     """A row per frontier point, from the fewest GFLOPs to the most, and one for the dense model.
 
-    With dominated points, a first column says which are on the frontier (*) and which break a
-    constraint (!).
+    With dominated points, a first column says which are on the frontier (*), which break a
+    constraint (!), and which were raced out (~): the change of top-1 of these is predicted.
     """
     dense = study.dense
     best = frontier(records, dense, study.objectives)
@@ -43,7 +44,7 @@ def frontier_table(
         table.add_column("")
     for heading in ("GFLOPs", "saved", *_headings(study), "trial"):
         table.add_column(heading, justify="right", no_wrap=True)
-    columns = _params(points)
+    columns, found = _params(points), _relation(records, dense)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     numbers = {point.number for point in best}
@@ -55,6 +56,15 @@ def frontier_table(
             f"{measured.gflops:.4f}",
             saving(measured),
             *_quality(study, measured),
+            str(point.number),
+            *(str(point.params.get(name, "")) for name in columns),
+        )
+    for point in partial_points(records, dense) if with_dominated else ():
+        table.add_row(
+            "~",
+            f"{point.measurement.gflops:.4f}",
+            saving(point.measurement),
+            *_foretold(study, point.measurement, found),
             str(point.number),
             *(str(point.params.get(name, "")) for name in columns),
         )
@@ -99,6 +109,11 @@ def frontier_summary(
             _values(point) | {"feasible": point.feasible, "on_frontier": point.number in numbers}
             for point in measured_points(records, dense)
         ]
+        summary["partial"] = [
+            _values(point)
+            | {"feasible": point.feasible, "predicted": _prediction(point, found, dense)}
+            for point in partial_points(records, dense)
+        ]
     return summary
 
 
@@ -130,6 +145,25 @@ def _quality(study: Study, measured: Measurement) -> list[str]:
     return shown
 
 
+def _foretold(study: Study, measured: Measurement, found: Relation | None) -> list[str]:
+    """One measurement on fewer images in those columns: its distance, and what it foretells."""
+    shown = _quality(study, measured)
+    if study.dense.has_labels:
+        foretold = None if found is None else found.predict(measured, study.dense.images)
+        shown[-3:] = ["", "", ""]
+        if foretold is not None:
+            low, high = foretold.ci95
+            shown[-2:] = [f"{foretold.delta_top1:+.2f}", f"{low:+.2f} to {high:+.2f}"]
+    return shown
+
+
+def _prediction(
+    point: FrontierPoint, found: Relation | None, dense: Dense
+) -> dict[str, Any] | None:
+    foretold = None if found is None else found.predict(point.measurement, dense.images)
+    return None if foretold is None else foretold.to_dict()
+
+
 def _title(study: Study, best: Sequence[FrontierPoint], listed: Sequence[FrontierPoint]) -> str:
     """What is listed, of how many."""
     images = f"on {study.dense.images:,} images"
@@ -150,6 +184,8 @@ def _caption(
     lines = [f"Optimised: {goals.in_words()}."]
     if with_dominated:
         lines.append("* on the frontier, ! breaks a constraint.")
+        if partial_points(records, study.dense):
+            lines.append(_about_partial(study, _relation(records, study.dense)))
     if goals.searched == "kl":
         lines.append(
             "KL divergence from the dense model in nats, with its standard error; agreement: "
@@ -180,6 +216,20 @@ def _caption(
     if limits.max_gflops is not None:
         lines.append(f"The frontier costs at most {limits.max_gflops:g} GFLOPs.")
     return " ".join(lines)
+
+
+def _about_partial(study: Study, found: Relation | None) -> str:
+    """What the figures of points that were raced out are."""
+    text = "~ raced out: figures are of fewer images"
+    if not study.dense.has_labels:
+        return f"{text}."
+    if found is None or found.is_weak:
+        why = "too few are measured in full" if found is None else "KL and top-1 relate too weakly"
+        return f"{text}; {why} to predict the change of top-1 from KL."
+    return (
+        f"{text}; the change of top-1 on all of them is predicted from KL, with a 95 % prediction "
+        f"interval, unless KL is above {found.largest_kl:.4f}, the most that was measured in full."
+    )
 
 
 def _relation(records: Sequence[TrialRecord], dense: Dense) -> Relation | None:

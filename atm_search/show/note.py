@@ -58,6 +58,8 @@ def caveats(view: View) -> list[str]:
         f"Hypervolume is measured from {score.title} {limit:.2f} {unit}".rstrip()
         + f", {gflops:.4f} GFLOPs.",
     ]
+    if view.relation is not None:
+        lines.append(view.relation.in_words())
     if view.raced:
         lines.append(
             "Trials that were raced out were measured on fewer images, until others were surely "

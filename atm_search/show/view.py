@@ -7,7 +7,9 @@ from functools import cached_property
 from optuna.trial import FrozenTrial
 
 from atm_search.errors import StudyError
-from atm_search.search.frontier import FrontierPoint, frontier
+from atm_search.measure.measurement import Measurement
+from atm_search.search.fidelity import Prediction, Relation, relation
+from atm_search.search.frontier import FrontierPoint, frontier, measured_points
 from atm_search.search.scores import Score
 from atm_search.search.study import Study, load, names
 from atm_search.search.study_file import PublishedSection
@@ -46,6 +48,17 @@ class View:
     def published(self) -> PublishedSection | None:
         """What others have published of the same model: accuracies, beside which none else go."""
         return published(self.study.identity.model) if self.score.is_accuracy else None
+
+    @property
+    def relation(self) -> Relation | None:
+        """Of KL and top-1 over what is measured in full."""
+        points = measured_points(self.records, self.study.dense)
+        return relation(point.measurement for point in points)
+
+    def predicted(self, measurement: Measurement) -> Prediction | None:
+        """What the relation foretells for a measurement on some of the images."""
+        found = self.relation
+        return None if found is None else found.predict(measurement, self.study.dense.images)
 
     @property
     def raced(self) -> list[TrialRecord]:

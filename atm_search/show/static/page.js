@@ -3,7 +3,7 @@
 "use strict";
 
 const POLL_MS = 2000;
-const SIDE_BY_SIDE = ["tokens", "thresholds", "hypervolume", "importance"];
+const SIDE_BY_SIDE = ["tokens", "thresholds", "hypervolume", "importance", "fidelity"];
 const study = new URLSearchParams(location.search).get("study");
 const part = (id) => document.getElementById(id);
 const query = (values) => new URLSearchParams(values).toString();
