@@ -75,10 +75,6 @@ class Score:
         low, high = self.change_ci95(measurement)
         return f"{measurement.delta_top1:+.2f} ({low:+.2f} to {high:+.2f})"
 
-    def text_of_dense(self, dense: Dense) -> str:
-        """The dense model's, as tables show it."""
-        return f"{self.title} {dense.top1:.2f} %" if self.is_accuracy else ""
-
 
 TOP1 = Score("top1", "top-1", "points", "maximize", margin=10.0, digits=2)
 
