@@ -213,7 +213,7 @@ class TrialRunner:
 
 
 def _check_finite(measurement: Measurement) -> None:
-    for name in ("gflops", "kl", "kl_se"):
+    for name in ("gflops", "distance", "distance_se"):
         value = getattr(measurement, name)
         if not math.isfinite(value):
             raise MeasurementError(f"The measured {name} is {value}, which cannot be compared.")

@@ -71,7 +71,8 @@ class Score:
     def text(self, measurement: Measurement) -> str:
         """The change with its uncertainty, as tables show it."""
         if not self.is_accuracy:
-            return f"{measurement.distance:.{self.digits}f} ± {measurement.distance_se:.4f}"
+            mean, error = measurement.distance, measurement.distance_se
+            return f"{mean:.{self.digits}f} ± {error:.{self.digits}f}"
         low, high = self.change_ci95(measurement)
         return f"{measurement.delta_top1:+.2f} ({low:+.2f} to {high:+.2f})"
 
@@ -81,7 +82,7 @@ TOP1 = Score("top1", "top-1", "points", "maximize", margin=10.0, digits=2)
 KL = Score("kl", "KL", "nats", "minimize", margin=0.25, digits=4)
 """DeiT-T has lost 7 points of top-1 at its margin."""
 
-FEATURE = Score("feature", "feature distance", "", "minimize", margin=0.25, digits=4)
+FEATURE = Score("feature", "feature distance", "", "minimize", margin=0.25, digits=5)
 """Cosine distance of the pooled feature."""
 
 

@@ -202,7 +202,7 @@ def _caption(
             "with its 95 % interval (paired)."
         )
     found = _relation(records, study.dense)
-    if found is not None and goals.searched == "kl":
+    if found is not None:
         lines.append(found.in_words())
     lines.append(_hypervolume(study, best))
     counts = tally(records)

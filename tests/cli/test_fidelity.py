@@ -56,7 +56,7 @@ def test_what_needs_no_labels_works_without(
     assert (summary["dense"]["top1"], summary["kl_to_top1"]) == (None, None)
     page = Path("frontier.html").read_text()
     assert "standard error" in page
-    assert "lossless" not in page
+    assert '"text":"lossless"' not in page
 
     done(cli("report", "-o", "report.html"))
     data = re.findall(r'id="data">(.*?)</script>', Path("report.html").read_text(), re.S)[0]
@@ -93,7 +93,7 @@ def test_what_needs_no_labels_works_without(
 def test_a_model_is_searched_without_its_head_and_deployed_so(
     cli: Cli, search: list[object], tiny_model: object
 ) -> None:
-    done(cli(*search, "--objectives", "feature,gflops", "--race-on", "feature"))
+    done(cli(*search[:-1], "--objectives", "feature,gflops", "--race-on", "feature"))
     file = Path(done(cli("export", "--pick", "knee", "-o", "best.yaml")).strip())
     text = file.read_text()
     assert "headless: true" in text
@@ -118,7 +118,7 @@ def test_weights_without_a_head_ask_for_the_objectives_that_need_none(
     assert "no classifier head" in said
     assert "--objectives feature,gflops" in said
     done(cli(*search, "--objectives", "feature,gflops"))
-    code, _, said = cli(*search, "--objectives", "feature,gflops", "--race-on", "kl")
+    code, _, said = cli(*search[:-1], "--objectives", "feature,gflops", "--race-on", "kl")
     assert (code, "use --race-on feature" in said) == (2, True)
 
 

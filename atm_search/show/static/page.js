@@ -54,10 +54,10 @@ function drawFigure(name, height) {
 // search went by it, and accuracy if there are labels.
 function quality(row) {
   const found = {};
-  const error = (value, se) => `${fixed(value, 4)} ± ${fixed(se, 4)}`;
-  if (row.feature !== null) found["feature distance"] = error(row.feature, row.feature_se);
+  const error = (value, se, digits) => `${fixed(value, digits)} ± ${fixed(se, digits)}`;
+  if (row.feature !== null) found["feature distance"] = error(row.feature, row.feature_se, 5);
   else if (row.top1 === null || !data.summary.objectives.startsWith("top1")) {
-    found["KL"] = error(row.kl, row.kl_se);
+    found["KL"] = error(row.kl, row.kl_se, 4);
     found["agreement"] = fixed(row.agreement, 2);
   }
   if (row.top1 !== null) {
