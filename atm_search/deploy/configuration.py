@@ -83,7 +83,7 @@ class Configuration(Section):
         if not measured.has_head:
             return (
                 f"{cost} (-{saved:.1f} %), pooled feature at cosine distance "
-                f"{measured.distance:.4f} from the dense model's on {measured.images:,} images"
+                f"{measured.distance:.3g} from the dense model's on {measured.images:,} images"
             )
         if not measured.has_labels:
             return (
