@@ -37,11 +37,11 @@ def export_onnx(
     )
     path = output or file.with_suffix(".onnx")
     difference = write_onnx(configuration, model, path)
-    output, width = output_name(model), model.num_classes or model.network.num_features
+    name, width = output_name(model), model.num_classes or model.network.num_features
     log_console().print(
         f"Input    images, float32 [batch, {', '.join(map(str, model.preprocessing.input_size))}], "
-        f"normalised\nOutput   {output}, float32 [batch, {width}]\n"
-        f"Checked  ONNX Runtime gives PyTorch's {output} within {difference:.1g}",
+        f"normalised\nOutput   {name}, float32 [batch, {width}]\n"
+        f"Checked  ONNX Runtime gives PyTorch's {name} within {difference:.1g}",
         markup=False,
     )
     if as_json:
