@@ -3,8 +3,9 @@
     python benchmarks/record.py --model demo --images 300 --step 3 -o benchmarks/demo_300.csv
 
 Each configuration becomes a line as soon as it is measured; the same command goes on where it was
-stopped. The first line says, as JSON, what was measured on what. With --outcomes a last column has
-what the configuration did image by image, which races need.
+stopped. The first line says, as JSON, what was measured on what. With --outcomes two last columns
+have what the configuration did image by image, which races need, and where its class was the dense
+model's. A file that was begun without agreements goes on without.
 """
 
 import argparse
@@ -15,7 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from atm_search.measure.evaluator import Evaluator
+import numpy as np
+
+from atm_search.measure.evaluator import Answers, Evaluator
 from atm_search.measure.outcomes import Outcomes
 from atm_search.measure.racing import Race
 from atm_search.measure.setup import BATCH_SIZE, open_shard
@@ -26,6 +29,9 @@ from atm_search.search.space import Space
 FIGURES = ("top1_hits", "gflops", "kl")
 OUTCOMES = "outcomes"
 """Column with `Outcomes.to_text`."""
+
+AGREEMENTS = "agreements"
+"""Column that says, image by image, where the class is the dense model's: 0 and 1, in hex."""
 
 DIGITS = 9
 """Of GFLOPs and KL: a millionth of a percent, and files that are read."""
@@ -62,20 +68,45 @@ def main() -> None:
         about["dense_outcomes"] = dense.to_text()
     names = [item.name for item in space.ranges]
     figures = [*FIGURES, OUTCOMES] if options.outcomes else list(FIGURES)
-    done = _begun(options.output, about, [*names, *figures])
+    headings = [*names, *figures]
+    if options.outcomes and not _is_begun(options.output, headings):
+        headings.append(AGREEMENTS)
+    done = _begun(options.output, about, headings)
     started = time.perf_counter()
     with options.output.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for index in range(done, len(space)):
             params = space.at(index)
-            race = Race()
-            measured = evaluator.measure(build("atm", about["fixed_params"] | params), race=race)
+            race, agreed = Race(), _Agreed()
+            method = build("atm", about["fixed_params"] | params)
+            measured = evaluator.measure(method, race=race, on_answers=agreed)
             row = [*params.values(), measured.top1_hits, round(measured.gflops, DIGITS)]
-            row.append(round(measured.kl, DIGITS))
-            writer.writerow([*row, race.outcomes.to_text()] if options.outcomes else row)
+            row.append(round(measured.distance, DIGITS))
+            more = {OUTCOMES: race.outcomes.to_text(), AGREEMENTS: agreed.to_text()}
+            writer.writerow([*row, *(more[name] for name in headings[len(row) :])])
             file.flush()
             rate = (time.perf_counter() - started) / (index + 1 - done)
             print(f"{index + 1} of {len(space)}, {rate:.2f} s each", file=sys.stderr, flush=True)
+
+
+class _Agreed:
+    """Whether each image got the dense model's class."""
+
+    def __init__(self) -> None:
+        self._images: list[bool] = []
+
+    def __call__(self, ours: Answers, dense: Answers) -> None:
+        same = ours.agrees(dense)
+        assert same is not None  # the models recorded here have a head
+        self._images += same.tolist()
+
+    def to_text(self) -> str:
+        return np.packbits(self._images).tobytes().hex()
+
+
+def _is_begun(path: Path, headings: list[str]) -> bool:
+    """Whether a file is there, with just these columns."""
+    return path.exists() and path.read_text().splitlines()[1:2] == [",".join(headings)]
 
 
 def _thinned(space: Space, steps: list[int]) -> Space:

@@ -108,7 +108,7 @@ class Table:
         ours, batch_size, done = self.outcomes[key], self.identity.protocol["batch_size"], 0
         for gflops in ours.gflops:
             images = slice(done, done + batch_size)
-            going = race.add(ours.hits[images], ours.kl[images], float(gflops))
+            going = race.add(ours.hits[images], ours.distances[images], float(gflops))
             done = min(images.stop, len(ours))
             if not going:
                 break
@@ -122,7 +122,7 @@ class Table:
             dense_top1_hits=int(dense.sum()),
             lost=int((dense & ~hits).sum()),
             gained=int((hits & ~dense).sum()),
-            kl=float(ours.kl[:done].mean(dtype=float)),
+            kl=float(ours.distances[:done].mean(dtype=float)),
             gflops=float(race.outcomes.gflops.mean()),
         )
 

@@ -153,7 +153,10 @@ def _images(model: LoadedModel, data: Path | None) -> Check:
     hits = Evaluator(model, sample, batch_size=len(sample)).dense().top1_hit
     if hits is None:
         return Check(
-            "images", WARNING, f"{found}; without labels", "Search by --objectives kl,gflops."
+            "images",
+            WARNING,
+            f"{found}; without labels",
+            f"Search by --objectives {'kl' if model.has_head else 'feature'},gflops.",
         )
     right = int(hits.sum())
     check = Check("images", OK, f"{found}; {right} of the first {len(sample)} are classified right")

@@ -64,7 +64,6 @@ def confirm(
 
     console = log_console()
     found = load(open_store(options.storage_address(storage), create=False), study)
-    found.require_labels("a confirmation")
     if not frontier(found.records(), found.dense, found.objectives):
         raise StudyError(f"Study '{found.name}' has no frontier to confirm yet: search first.")
     searched = study_evaluator(
@@ -115,6 +114,12 @@ def _fresh(
     return fresh, after
 
 
+def _as_searched(searched: "Evaluator", own: "Shard") -> "Shard":
+    """The demo's own images, with labels if the search had them."""
+    known, why = searched.shard.labels, searched.shard.why_unlabelled
+    return own if known is not None else own.unlabelled(why)
+
+
 def _other_images(
     study: "Study",
     searched: "Evaluator",
@@ -134,7 +139,8 @@ def _other_images(
 
     model, source = searched.model, searched.shard.source
     if data is None and source == EMBEDDED:
-        return embedded_shard(images, skip=len(searched.shard)), len(searched.shard)
+        own = embedded_shard(images, skip=len(searched.shard))
+        return _as_searched(searched, own), len(searched.shard)
     root = Path(source) if data is None else data.resolve()
     skip = 0
     if str(root) == source:
@@ -149,6 +155,7 @@ def _other_images(
         skip_corrupt = skip_corrupt or study.plan.hints.get("skip_corrupt", False)
     shard = read_folder(
         root,
+        need_labels=searched.shard.labels is not None,
         transform=model.preprocessing.pixels,
         num_classes=model.num_classes,
         images=images,

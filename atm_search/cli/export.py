@@ -118,7 +118,8 @@ def _configuration(study: "Study", record: "TrialRecord", pick: "PickSection") -
 
     identity, hints = study.identity, study.plan.hints
     assert record.environment is not None  # the trial was measured
-    assert record.method is not None and record.measurement is not None
+    assert record.method is not None
+    assert record.measurement is not None
     return Configuration(
         pick=pick,
         model=ModelSection(
@@ -126,6 +127,7 @@ def _configuration(study: "Study", record: "TrialRecord", pick: "PickSection") -
             weights_sha256=identity.weights_digest,
             weights_source=hints["weights"],
             preprocessing=Preprocessing.from_config(identity.protocol["preprocessing"]),
+            headless=study.objectives.headless or None,
         ),
         method=MethodSection(name=record.method, params=dict(record.params)),
         protocol=ProtocolSection(

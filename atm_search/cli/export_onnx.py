@@ -28,7 +28,7 @@ def export_onnx(
     """
     from atm_search.deploy.configuration import Configuration
     from atm_search.deploy.load import load_configured_model
-    from atm_search.deploy.onnx import write_onnx
+    from atm_search.deploy.onnx import output_name, write_onnx
     from atm_search.show.consoles import log_console
 
     configuration = Configuration.read(file, refuse_edits=not force)
@@ -37,10 +37,11 @@ def export_onnx(
     )
     path = output or file.with_suffix(".onnx")
     difference = write_onnx(configuration, model, path)
+    name, width = output_name(model), model.num_classes or model.network.num_features
     log_console().print(
         f"Input    images, float32 [batch, {', '.join(map(str, model.preprocessing.input_size))}], "
-        f"normalised\nOutput   logits, float32 [batch, {model.num_classes}]\n"
-        f"Checked  ONNX Runtime gives PyTorch's logits within {difference:.1g}",
+        f"normalised\nOutput   {name}, float32 [batch, {width}]\n"
+        f"Checked  ONNX Runtime gives PyTorch's {name} within {difference:.1g}",
         markup=False,
     )
     if as_json:

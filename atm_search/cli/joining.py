@@ -55,6 +55,7 @@ def study_evaluator(
             crop_pct=identity.protocol["preprocessing"]["crop_pct"],
             device=device,
             dtype=identity.protocol["dtype"],
+            headless=identity.objectives.headless,
         ),
         data=data,
         images=hints.get("images", identity.images),

@@ -61,8 +61,8 @@ Goals = Annotated[
     str | None,
     typer.Option(
         "--objectives",
-        help="top1,gflops (default); kl,gflops: no labels needed; or guided: search by KL, "
-        "report top-1. Each also with ,latency.",
+        help="top1,gflops (default); kl,gflops: no labels needed; guided: search by KL, report "
+        "top-1; or feature,gflops: no classifier head needed. Each also with ,latency.",
     ),
 ]
 LatencyBatchSize = Annotated[
@@ -79,7 +79,7 @@ RaceOn = Annotated[
     str | None,
     typer.Option(
         "--race-on",
-        help="Stop a trial that is dominated in top1 or kl, or off. Default: as searched.",
+        help="Stop a trial that is dominated in top1, kl or feature, or off. Default: as searched.",
     ),
 ]
 Delta = Annotated[
@@ -236,7 +236,9 @@ def _evaluator(
         crop_pct=wanted.protocol.crop_pct,
         device=device,
         dtype=loaded_as(dtype),
+        headless=_objectives(wanted).headless,
     )
+    _objectives(wanted).require_head(loaded.name, has_head=loaded.has_head)
     for name in wanted.methods():
         require_class_token(loaded.network, method_class(name))
     wanted.budget(_space(loaded, wanted))  # refuses what it has to before the work begins
@@ -369,6 +371,12 @@ def _begin(
         f"Dense    {dense_text(begun.dense)}\n"
         f"Racing   {racing_text(begun.plan.racing)}"
     )
+    if begun.dense.is_guessing(evaluator.model.num_classes):
+        console.print(
+            f"Note     the dense model is right on {begun.dense.top1_hits:,} images, as if it "
+            "guessed: are these labels those of its classes? --objectives kl,gflops needs none.",
+            soft_wrap=True,
+        )
     if queued := queue(begun, first):
         console.print(f"Queued   {queued} start points")
     return begun

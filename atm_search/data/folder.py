@@ -31,6 +31,9 @@ KIND = "images"
 
 HINT = "Without labels a search can follow the dense model: --objectives kl,gflops."
 
+HEADLESS = "the model has no classifier head, so it has no classes"
+"""Why there are no labels, for people."""
+
 FORMAT = 1
 """Raised with every change of what is kept there, or of how files become pixels."""
 
@@ -58,7 +61,7 @@ def read_folder(
     Args:
         root: folder whose subfolders are the classes; `class_indices` says how names count.
         transform: RGB image to uint8 [3, H, W], the same H and W for all.
-        num_classes: class count of the model, >= 1.
+        num_classes: class count of the model; 0 takes the images without labels.
         images: how many to take, the first of `canonical_order`; None takes all.
         skip: how many of the first to pass over, >= 0: those that another shard has.
         seed: draws the order, and with it which images a smaller number takes.
@@ -102,6 +105,8 @@ def _indices(
     root: Path, folders: Sequence[str], files: Sequence[str], num_classes: int, needed: bool
 ) -> tuple[dict[str, int] | None, str]:
     """Class index of every class folder; None, and why, if they have none and need not."""
+    if num_classes == 0:
+        return None, HEADLESS
     try:
         check_layout(root, folders, files)
         return class_indices(folders, num_classes=num_classes), ""

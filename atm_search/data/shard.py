@@ -96,6 +96,12 @@ class Shard:
             contents=self.contents[:images],
         )
 
+    def unlabelled(self, why: str) -> "Shard":
+        """The same images without labels; `why`, for people. Only if their contents are known."""
+        return replace(
+            self, labels=None, why_unlabelled=why, digest=shard_digest(self.contents, None)
+        )
+
     def _part(self, start: int, end: int) -> tuple[Tensor, Tensor | None]:
         if self.check is not None:
             self.check(start, end)

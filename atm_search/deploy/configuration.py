@@ -102,12 +102,15 @@ class Configuration(Section):
         measured = self.measurement
         low, high = measured.delta_ci95
         saved = 100.0 * (1.0 - measured.gflops / measured.dense_gflops)
-        cost = (
-            f"{self.model.name} with {self.method.name}: {measured.gflops:.3f} GFLOPs "
-            f"(-{saved:.1f} %)"
-        )
+        cost = f"{self.model.name} with {self.method.name}: {measured.gflops:.3f} GFLOPs"
+        cost += f" (-{saved:.1f} %)"
         if measured.latency is not None:
             cost += f", {measured.latency.in_words()}"
+        if not measured.has_head:
+            return (
+                f"{cost}, pooled feature at cosine distance {measured.distance:.3g} from the dense "
+                f"model's on {measured.images:,} images"
+            )
         if not measured.has_labels:
             return (
                 f"{cost}, KL {measured.kl:.4f} nats from the dense model, whose "

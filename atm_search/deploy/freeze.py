@@ -147,7 +147,8 @@ def _compare(
     for pixels, labels in evaluator.shard.batches(evaluator.batch_size):
         if labels is None:
             raise MeasurementError(
-                "What freezing changes is counted in right answers: give images with labels."
+                "What freezing changes is counted in right answers: it takes images with labels "
+                "and a model with its classifier head."
             )
         right = _right(evaluator, pixels, labels.to(model.device))
         before, after = right(first), right(second)

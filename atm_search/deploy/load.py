@@ -33,7 +33,8 @@ def load(
         trainable: let it run in training mode too, with gradients for its weights.
 
     Returns:
-        A module: normalised images [batch, 3, height, width] to logits [batch, classes].
+        A module: normalised images [batch, 3, height, width] to logits [batch, classes], or to
+        the pooled feature [batch, dim] if it was measured without a classifier head.
 
     Raises:
         ConfigurationError: the file is not usable, or was edited after it was measured.
@@ -73,6 +74,7 @@ def load_configured_model(
         checkpoint=checkpoint,
         device=device,
         dtype=dtype or configuration.protocol.dtype,
+        headless=bool(configuration.model.headless),
     )
     measured = configuration.model.weights_sha256
     if model.weights_digest != measured and not force:

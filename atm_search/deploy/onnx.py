@@ -48,7 +48,7 @@ def write_onnx(configuration: Configuration, model: LoadedModel, path: Path) -> 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()  # before the minute that the export may take
-        program = _translated(export(model, method), model.name)
+        program = _translated(export(model, method), model)
         program.model.metadata_props[METADATA] = configuration.text()
         program.save(path)
     except OSError as error:
@@ -62,7 +62,12 @@ def write_onnx(configuration: Configuration, model: LoadedModel, path: Path) -> 
 def write_dense_onnx(model: LoadedModel, path: Path) -> None:
     """Write the untouched model in the same way, to compare with."""
     _require_packages()
-    _translated(export(model, None), model.name).save(path)
+    _translated(export(model, None), model).save(path)
+
+
+def output_name(model: LoadedModel) -> str:
+    """What the ONNX model calls its output."""
+    return "logits" if model.has_head else "feature"
 
 
 def session(path: Path, *, threads: int | None = None) -> Any:
@@ -88,7 +93,7 @@ def _require_packages() -> None:
         )
 
 
-def _translated(program: torch.export.ExportedProgram, name: str) -> Any:
+def _translated(program: torch.export.ExportedProgram, model: LoadedModel) -> Any:
     """The graph in ONNX, optimised.
 
     Raises:
@@ -101,13 +106,13 @@ def _translated(program: torch.export.ExportedProgram, name: str) -> Any:
             return torch.onnx.export(
                 program,
                 input_names=["images"],
-                output_names=["logits"],
+                output_names=[output_name(model)],
                 custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
             reason = str(error).strip().split("\n")[0]
-            raise ModelError(f"{name} cannot be written as ONNX: {reason}") from error
+            raise ModelError(f"{model.name} cannot be written as ONNX: {reason}") from error
 
 
 def _stable_sort(x: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
@@ -127,7 +132,7 @@ def _compared(path: Path, images: Tensor, expected: Tensor) -> float:
     """The largest difference of a logit, of a batch and of its first image alone."""
     runtime, largest = session(path), 0.0
     for count in (len(images), 1):
-        [logits] = runtime.run(["logits"], {"images": images[:count].numpy()})
+        [logits] = runtime.run(None, {"images": images[:count].numpy()})
         largest = max(largest, float((torch.from_numpy(logits) - expected[:count]).abs().max()))
     if not largest <= LARGEST_DIFFERENCE * float(expected.abs().max()):
         raise MeasurementError(

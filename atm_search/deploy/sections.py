@@ -74,6 +74,8 @@ class ModelSection(Section):
     weights_source: str
     """Where the weights were: a path, or in words. A hint; the digest decides."""
     preprocessing: Annotated[Preprocessing, _only_fields_of(Preprocessing)]
+    headless: bool | None = None
+    """true: measured without a classifier head; the model gives its pooled feature."""
 
 
 class MethodSection(Section):

@@ -81,17 +81,20 @@ def verify(
         shard_digest: what it was measured on now.
     """
     other = _other_circumstances(configuration, model)
+    known = configuration.measurement.has_labels and measured.has_labels
+    what = "change of top-1" if known else "distance from the dense model"
+    whose = "the file's" if known else "their"
     if shard_digest != configuration.data.sha256:
         rule = (
             f"on other images (shard {shard_digest[:8]}, the file's is "
-            f"{configuration.data.sha256[:8]}) the change of top-1 agrees within the 95 % interval "
+            f"{configuration.data.sha256[:8]}) the {what} agrees within the 95 % interval "
             f"of the difference, GFLOPs within {100 * GFLOPS_SLACK_ELSEWHERE:g} %"
         )
         checks = _elsewhere(configuration.measurement, measured)
     elif other:
         rule = (
-            f"on the same images with {', '.join(other)} the change of top-1 stays within the "
-            f"file's 95 % interval, GFLOPs within {100 * GFLOPS_SLACK:g} %"
+            f"on the same images with {', '.join(other)} the {what} stays within "
+            f"{whose} 95 % interval, GFLOPs within {100 * GFLOPS_SLACK:g} %"
         )
         checks = _close(configuration.measurement, measured)
     else:
@@ -131,8 +134,11 @@ def _equal(expected: Measurement, measured: Measurement) -> list[Check]:
         and (after := getattr(measured, name)) is not None
     ]
     sums = [
-        Check(name, before, getattr(measured, name), ROUNDING * before + 1e-9)
-        for name, before in (("gflops", expected.gflops), ("kl", expected.kl))
+        Check(name, before, now, ROUNDING * before + 1e-9)
+        for name, before, now in (
+            ("gflops", expected.gflops, measured.gflops),
+            (_distance(expected), expected.distance, measured.distance),
+        )
     ]
     return counts + sums
 
@@ -154,11 +160,16 @@ def _elsewhere(expected: Measurement, measured: Measurement) -> list[Check]:
 
 
 def _quality(expected: Measurement, measured: Measurement, allowed: float) -> Check:
-    """The change of top-1; where it is unknown, the divergence from the dense model."""
+    """The change of top-1; where it is unknown, the distance from the dense model."""
     if expected.has_labels and measured.has_labels:
         return Check("delta_top1", expected.delta_top1, measured.delta_top1, allowed)
-    error = Z95 * math.hypot(expected.kl_se, measured.kl_se)
-    return Check("kl", expected.kl, measured.kl, error)
+    error = Z95 * math.hypot(expected.distance_se, measured.distance_se)
+    return Check(_distance(expected), expected.distance, measured.distance, error)
+
+
+def _distance(measurement: Measurement) -> str:
+    """The name of its distance from the dense model."""
+    return "kl" if measurement.has_head else "feature"
 
 
 def _half_width(measurement: Measurement) -> float:

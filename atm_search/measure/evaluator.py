@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from atm_search.data.cache import Cache
@@ -28,24 +29,37 @@ OnBatch = Callable[[int, int], None]
 
 
 CONSTANT = 1e-6
-"""Largest difference of log-probabilities between images that counts as none."""
+"""Largest difference of outputs between images that counts as none."""
+
+OnAnswers = Callable[["Answers", "Answers"], None]
+"""Told after every batch: what the reduced model said of its images, and what the dense one."""
 
 
 @dataclass(frozen=True)
 class Answers:
     """What a model said of some images, and whether it was right."""
 
-    log_probs: Tensor
-    """float32 [images, classes]."""
+    log_probs: Tensor | None = None
+    """float32 [images, classes]; None without a classifier head."""
     top1_hit: Tensor | None = None
     """bool [images]; None without labels."""
     top5_hit: Tensor | None = None
     """bool [images]; None without labels."""
+    feature: Tensor | None = None
+    """Pooled, of length 1, float32 [images, dim]; only without a classifier head."""
 
     @classmethod
-    def score(cls, logits: Tensor, labels: Tensor | None) -> "Answers":
-        """Answers of [batch, classes] logits of any float dtype, for labels [batch], if any."""
-        log_probs = logits.float().log_softmax(dim=1)
+    def score(cls, outputs: Tensor, labels: Tensor | None, *, has_head: bool = True) -> "Answers":
+        """Answers of outputs of any float dtype, for labels [batch], if any.
+
+        Args:
+            outputs: logits [batch, classes]; without a head the pooled feature [batch, dim].
+            labels: class indices; of no use without a head.
+            has_head: whether outputs are logits.
+        """
+        if not has_head:
+            return cls(feature=F.normalize(outputs.float(), dim=1))
+        log_probs = outputs.float().log_softmax(dim=1)
         if labels is None:
             return cls(log_probs)
         best = log_probs.topk(min(5, log_probs.shape[1]), dim=1).indices
@@ -55,8 +69,36 @@ class Answers:
     def __getitem__(self, images: slice) -> "Answers":
         return Answers(**{name: part[images] for name, part in self.known().items()})
 
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.outputs)
+
+    @property
+    def outputs(self) -> Tensor:
+        """Log-probabilities, or features."""
+        found = self.feature if self.log_probs is None else self.log_probs
+        assert found is not None  # one of both is there
+        return found
+
+    def distances(self, dense: "Answers") -> Tensor:
+        """How far each answer is from the dense model's, [images].
+
+        KL(dense || this) in nats; of features 1 - cosine, as half of the squared chord between
+        vectors of length 1, which loses no digits where both are nearly the same.
+        """
+        if self.log_probs is None or dense.log_probs is None:
+            return 0.5 * (self.outputs - dense.outputs).square().sum(dim=1)
+        divergence = dense.log_probs.exp() * (dense.log_probs - self.log_probs)
+        return divergence.sum(dim=1).clamp_(min=0.0)  # rounding can take it below its bound
+
+    def agrees(self, dense: "Answers") -> Tensor | None:
+        """Whether the best class is the dense model's, bool [images]; None without classes."""
+        if self.log_probs is None or dense.log_probs is None:
+            return None
+        return self.log_probs.argmax(1) == dense.log_probs.argmax(1)
+
     def known(self) -> dict[str, Tensor]:
-        """The tensors by name, without those that need labels if there are none."""
+        """The tensors by name, those left out that there are not."""
         return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
 
     def hits(self) -> Tensor:
@@ -131,6 +173,7 @@ class Evaluator:
         on_batch: OnBatch | None = None,
         *,
         race: Race | None = None,
+        on_answers: OnAnswers | None = None,
     ) -> Measurement:
         """The measurement of one configuration; None measures the dense model itself.
 
@@ -148,16 +191,20 @@ class Evaluator:
         started = time.perf_counter()
         for answers, forward in self._answers(method, on_batch):
             cost = self._cost.of_pass(forward)
-            batch = slice(total.images, total.images + len(answers.log_probs))
-            total.add(answers, dense[batch], forward, cost)
+            theirs = dense[total.images : total.images + len(answers)]
+            total.add(answers, theirs, forward, cost)
+            if on_answers is not None:
+                on_answers(answers, theirs)
             if race is not None and not race.add(
                 None if answers.top1_hit is None else answers.top1_hit.cpu(),
-                total.divergences[-1].cpu(),
+                total.distances[-1].cpu(),
                 cost / GIGA,
             ):
                 break
         seconds = time.perf_counter() - started
-        return total.measurement(dense_gflops=self.dense_gflops, seconds=seconds)
+        return total.measurement(
+            has_head=self.model.has_head, dense_gflops=self.dense_gflops, seconds=seconds
+        )
 
     @property
     def dense_gflops(self) -> float:
@@ -185,7 +232,7 @@ class Evaluator:
                         "not finite (NaN or infinity), so they cannot be scored. In half "
                         "precision, try --dtype float32."
                     )
-                answers = Answers.score(forward.logits, labels)
+                answers = Answers.score(forward.logits, labels, has_head=self.model.has_head)
             yield answers, forward
             done += len(images)
             if on_batch is not None:
@@ -231,17 +278,15 @@ class _Total:
         self.multiply_adds = 0
         self.matching = 0
         self.tokens: list[float] = []
-        self.divergences: list[Tensor] = []
+        self.distances: list[Tensor] = []
 
     def add(self, answers: Answers, dense: Answers, forward: ForwardPass, cost: int) -> None:
         """Add one batch; `cost` is in multiply-adds per image."""
-        images = len(answers.log_probs)
+        images = len(answers)
         self._count(answers, dense)
-        same = answers.log_probs.argmax(1) == dense.log_probs.argmax(1)
-        self.agreements += int(same.sum())
-        # KL(dense || reduced) of every image, [batch]; rounding can take it below its bound, 0.
-        divergence = dense.log_probs.exp() * (dense.log_probs - answers.log_probs)
-        self.divergences.append(divergence.sum(dim=1).clamp_(min=0.0))
+        same = answers.agrees(dense)
+        self.agreements += 0 if same is None else int(same.sum())
+        self.distances.append(answers.distances(dense))
         self.multiply_adds += cost * images
         self.matching += forward.matching_multiply_adds * images
         before = self.tokens or [0] * len(forward.mlp_tokens)
@@ -267,17 +312,20 @@ class _Total:
         ):
             self.hits[name] += int(hit.sum())
 
-    def measurement(self, *, dense_gflops: float, seconds: float) -> Measurement:
+    def measurement(self, *, has_head: bool, dense_gflops: float, seconds: float) -> Measurement:
         """The measurement of all that was added; at least one image."""
-        kl = torch.cat(self.divergences).double()
-        spread = float(kl.std()) if self.images > 1 else 0.0
+        distances = torch.cat(self.distances).double()
+        spread = float(distances.std()) if self.images > 1 else 0.0
+        mean, error = float(distances.mean()), spread / self.images**0.5
         hits: dict[str, Any] = {name: self.hits.get(name) for name in LABELLED}
         return Measurement(
             images=self.images,
             **hits,
-            agreements=self.agreements,
-            kl=float(kl.mean()),
-            kl_se=spread / self.images**0.5,
+            agreements=self.agreements if has_head else None,
+            kl=mean if has_head else None,
+            kl_se=error if has_head else None,
+            feature=None if has_head else mean,
+            feature_se=None if has_head else error,
             gflops=self.multiply_adds / self.images / GIGA,
             dense_gflops=dense_gflops,
             matching_gflops=self.matching / self.images / GIGA,
@@ -292,9 +340,9 @@ def check_varied(answers: Answers) -> None:
     Raises:
         MeasurementError: they are.
     """
-    log_probs = answers.log_probs
-    if len(log_probs) > 1 and bool((log_probs - log_probs[:1]).abs().max() < CONSTANT):
+    outputs = answers.outputs
+    if len(outputs) > 1 and bool((outputs - outputs[:1]).abs().max() < CONSTANT):
         raise MeasurementError(
-            f"The dense model gives the same output for all of {len(log_probs):,} images: its "
+            f"The dense model gives the same output for all of {len(outputs):,} images: its "
             "weights may be missing or damaged, or the images may all be the same one."
         )

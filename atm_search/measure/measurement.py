@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from atm_search.errors import InputError, MeasurementError
@@ -12,6 +12,11 @@ from atm_search.measure.statistics import paired_change, paired_interval95
 LABELLED = ("top1_hits", "top5_hits", "dense_top1_hits", "dense_top5_hits", "lost", "gained")
 """Fields that only labels can tell."""
 
+OF_CLASSES = ("agreements", "kl", "kl_se")
+"""Fields of a model that knows classes; one without a classifier head has those of its feature."""
+
+OF_FEATURE = ("feature", "feature_se")
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -20,7 +25,8 @@ class Measurement:
     Two conventions: GFLOPs are 10^9 multiply-adds per image, each counted once, both attention
     products included (as in the paper); accuracies are percent of `images`, and those of the
     dense model are of the same images. Without labels nobody knows what is right: the counts that
-    need them are None, and what follows from these is not a number.
+    need them are None, and what follows from these is not a number. A model without a classifier
+    head has no class probabilities: how far its feature moved stands in for KL and agreement.
     """
 
     images: int
@@ -32,11 +38,11 @@ class Measurement:
     """Images that the dense model has right and the reduced one wrong."""
     gained: int | None
     """Images that the reduced model has right and the dense one wrong."""
-    agreements: int
-    """Images for which both models give the same class."""
-    kl: float
-    """Mean divergence KL(dense || reduced) of the class probabilities, in nats."""
-    kl_se: float
+    agreements: int | None
+    """Images for which both models give the same class; None without a classifier head."""
+    kl: float | None
+    """Mean divergence KL(dense || reduced) of the class probabilities, in nats, or None."""
+    kl_se: float | None
     """Its standard error."""
     gflops: float
     dense_gflops: float
@@ -48,6 +54,11 @@ class Measurement:
     """Wall-clock time of the reduced model's forward passes and their scoring."""
     latency: Latency | None = field(default=None, compare=False)
     """How long one batch takes; None unless the search optimised it."""
+    feature: float | None = None
+    """Mean cosine distance of the pooled feature from the dense model's, 0 to 2; None with a
+    classifier head."""
+    feature_se: float | None = None
+    """Its standard error."""
 
     def __post_init__(self) -> None:
         counts = [getattr(self, name) for name in LABELLED]
@@ -55,11 +66,32 @@ class Measurement:
             raise MeasurementError(
                 f"Of {', '.join(LABELLED)} some are missing: give all, or none without labels."
             )
+        missing = [getattr(self, name) is None for name in (*OF_CLASSES, *OF_FEATURE)]
+        if missing not in ([False] * 3 + [True] * 2, [True] * 3 + [False] * 2):
+            raise MeasurementError(
+                f"Give either {', '.join(OF_CLASSES)} or, of a model without a classifier head, "
+                f"{', '.join(OF_FEATURE)}."
+            )
 
     @property
     def has_labels(self) -> bool:
         """Whether accuracies are known."""
         return self.top1_hits is not None
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the model gives classes, not just a feature."""
+        return self.kl is not None
+
+    @property
+    def distance(self) -> float:
+        """How far the answers are from the dense model's: KL, or that of the feature."""
+        return _known(self.feature) if self.kl is None else self.kl
+
+    @property
+    def distance_se(self) -> float:
+        """Its standard error."""
+        return _known(self.feature_se) if self.kl_se is None else self.kl_se
 
     @property
     def top1(self) -> float:
@@ -98,7 +130,7 @@ class Measurement:
     @property
     def agreement(self) -> float:
         """Percent of images for which both models give the same class; needs no labels."""
-        return 100.0 * self.agreements / self.images
+        return percent(self.agreements, self.images)
 
     @property
     def images_per_second(self) -> float:
@@ -121,9 +153,11 @@ class Measurement:
             "dense_top5": self.dense_top5 if known else None,
             "delta_top1": self.delta_top1 if known else None,
             "delta_ci95": list(self.delta_ci95) if known else None,
-            "agreement": self.agreement,
+            "agreement": self.agreement if self.has_head else None,
             "kl": self.kl,
             "kl_se": self.kl_se,
+            "feature": self.feature,
+            "feature_se": self.feature_se,
             "gflops": self.gflops,
             "dense_gflops": self.dense_gflops,
             "matching_gflops": self.matching_gflops,
@@ -134,11 +168,13 @@ class Measurement:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values, for JSON and YAML; `from_dict` gives an equal value back."""
+        """The fields as plain values, for JSON and YAML; `from_dict` gives an equal value back.
+
+        Later fields are there only if they say something: earlier versions do not know them.
+        """
         values = asdict(self) | {"tokens_per_layer": list(self.tokens_per_layer)}
-        if self.latency is None:
-            del values["latency"]
-        return values
+        later = _later_fields()
+        return {k: v for k, v in values.items() if v is not None or k not in later}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Measurement":
@@ -147,16 +183,26 @@ class Measurement:
         Raises:
             InputError: a field is missing or unknown.
         """
-        names = {item.name for item in fields(cls)} - {"latency"}
-        given = {name: value for name, value in values.items() if name != "latency"}
-        if names != set(given):
-            odd = ", ".join(sorted(names.symmetric_difference(given)))
-            raise InputError(f"A measurement does not have the expected fields; check: {odd}.")
-        tokens = tuple(float(count) for count in given["tokens_per_layer"])
+        names = {item.name for item in fields(cls)}
+        odd = names.symmetric_difference(values) - (_later_fields() - set(values))
+        if odd:
+            raise InputError(
+                f"A measurement does not have the expected fields; check: {', '.join(sorted(odd))}."
+            )
+        tokens = tuple(float(count) for count in values["tokens_per_layer"])
         latency = None
         if values.get("latency") is not None:
             latency = Latency.from_dict(values["latency"])
-        return cls(**{**given, "tokens_per_layer": tokens}, latency=latency)
+        return cls(**{**values, "tokens_per_layer": tokens, "latency": latency})
+
+
+def _later_fields() -> set[str]:
+    """Those that the first measurements did not have, all with a default."""
+    return {item.name for item in fields(Measurement) if item.default is not MISSING}
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def percent(hits: int | None, images: int) -> float:

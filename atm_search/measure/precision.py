@@ -45,7 +45,7 @@ def automatic(
     """
     if not has_bfloat16(model.device):
         return model, "float32, because this device is not made for bfloat16"
-    if shard.labels is None:
+    if shard.labels is None or not model.has_head:
         return model, "float32, because without labels nobody can check bfloat16's accuracy"
     head = shard.first(CHECKED_IMAGES)
     candidate = model.in_dtype("bfloat16")

@@ -34,9 +34,12 @@ from numpy.typing import ArrayLike, NDArray
 from atm_search.errors import ParameterError
 from atm_search.measure.outcomes import NONE, Outcomes
 
-SCORES = ("top1", "kl", "off")
+DISTANCES = ("kl", "feature")
+"""Scores that say how far an output is from the dense model's."""
+
+SCORES = ("top1", *DISTANCES, "off")
 CLIP = 4.0
-"""KL counts up to this many times its rival's mean: few images have most of it."""
+"""A distance counts up to this many times its rival's mean: few images have most of it."""
 
 CHEAPER = 0.005
 """Share by which a rival costs less in the first batch: the difference between two configurations
@@ -62,12 +65,13 @@ class RaceRules:
     on: str = "top1"
     """top1: a point is beaten in accuracy. kl: in KL divergence from the dense model, clipped for
     each image at CLIP times the rival's mean; a stand-in for accuracy that tells configurations
-    apart with far fewer images. off: everything is measured in full."""
+    apart with far fewer images. feature: the same of the cosine distance of a model without a
+    head. off: everything is measured in full."""
     delta: float = 0.05
     """Largest probability that a configuration which its rival does not dominate is stopped."""
     margin: float = 0.0
     """Advantage over the rival up to which a full measurement is not worth it: points of top-1, or
-    percent of the rival's clipped KL. 0 stops only what is dominated."""
+    percent of the rival's clipped distance. 0 stops only what is dominated."""
 
     def __post_init__(self) -> None:
         if self.on not in SCORES:
@@ -101,8 +105,8 @@ class Rival:
 class Race:
     """One configuration against the best of the points that cost no more.
 
-    The rival is dominating if it has no more GFLOPs and at least as many hits (or no more KL): of
-    equal points a frontier keeps the first.
+    The rival is dominating if it has no more GFLOPs and at least as many hits (or is no further
+    from the dense model): of equal points a frontier keeps the first.
     """
 
     def __init__(self, rivals: Sequence[Rival] = (), rules: RaceRules | None = None) -> None:
@@ -117,13 +121,13 @@ class Race:
         """Before the first batch: only rivals that answer as fast as this may stop it."""
         self._rivals = [rival for rival in self._rivals if rival.latency_ms <= latency_ms]
 
-    def add(self, hits: ArrayLike | None, kl: ArrayLike, gflops: float) -> bool:
-        """Take one batch: hits [batch] (None without labels), KL [batch] in nats, GFLOPs per image.
+    def add(self, hits: ArrayLike | None, distances: ArrayLike, gflops: float) -> bool:
+        """Take one batch: hits [batch] (None without labels), distances [batch], GFLOPs per image.
 
         Returns:
             Whether to go on.
         """
-        batch = Outcomes.of(hits, kl, [gflops])
+        batch = Outcomes.of(hits, distances, [gflops])
         if len(self.outcomes) == 0:
             self._duel = self._chosen(gflops)
         start, self.outcomes = len(self.outcomes), self.outcomes.followed_by(batch)
@@ -140,8 +144,8 @@ class Race:
         cheaper = [rival for rival in self._rivals if rival.outcomes.gflops[0] <= limit]
         if not cheaper:
             return None
-        if self.rules.on == "kl":
-            best = min(cheaper, key=lambda rival: float(rival.outcomes.kl.mean(dtype=np.float64)))
+        if self.rules.on in DISTANCES:
+            best = min(cheaper, key=lambda rival: _mean_distance(rival.outcomes))
         else:
             best = max(cheaper, key=lambda rival: int(known_hits(rival.outcomes).sum()))
         return _Duel(best, self.rules)
@@ -153,7 +157,7 @@ class _Duel:
     def __init__(self, rival: Rival, rules: RaceRules) -> None:
         self.rival = rival
         self._rules = rules
-        self._clip = max(CLIP * float(rival.outcomes.kl.mean(dtype=np.float64)), 1e-6)
+        self._clip = max(CLIP * _mean_distance(rival.outcomes), 1e-6)
         self._theirs = self._scores(rival.outcomes)
         self._within_reach = float((1.0 - self._theirs).sum())
         least = rules.margin / 100.0 * self._within_reach
@@ -178,8 +182,8 @@ class _Duel:
     def _scores(self, outcomes: Outcomes) -> Scores:
         if self._rules.on == "top1":
             return known_hits(outcomes).astype(np.float64)
-        kl = outcomes.kl.astype(np.float64)
-        return 1.0 - np.minimum(kl, self._clip) / self._clip
+        distances = outcomes.distances.astype(np.float64)
+        return 1.0 - np.minimum(distances, self._clip) / self._clip
 
 
 class Bet:
@@ -231,6 +235,10 @@ def known_hits(outcomes: Outcomes) -> NDArray[np.bool_]:
     if outcomes.hits is None:
         raise ParameterError("A race on top1 needs labels, and these images have none: race on kl.")
     return outcomes.hits
+
+
+def _mean_distance(outcomes: Outcomes) -> float:
+    return float(outcomes.distances.mean(dtype=np.float64))
 
 
 def _stakes(null_mean: Scores, totals: Scores, squares: Scores, seen: NDArray[Any]) -> Scores:

@@ -8,7 +8,7 @@ from pathlib import Path
 from atm_search.data.cache import Cache, cache_directory
 from atm_search.data.download import DATA_HINT
 from atm_search.data.embedded import embedded_shard
-from atm_search.data.folder import read_folder
+from atm_search.data.folder import HEADLESS, read_folder
 from atm_search.data.shard import Shard
 from atm_search.errors import DataError
 from atm_search.measure.evaluator import Evaluator
@@ -45,13 +45,15 @@ def open_shard(
         skip_corrupt: leave corrupt images out instead of refusing the folder.
         progress: called with images read and images in all.
         cache: keeps decoded images; the demo's own are drawn faster than they could be read.
-        need_labels: refuse images whose classes are unknown.
+        need_labels: refuse images whose classes are unknown; a model without a classifier head
+            has no classes, and takes images without labels.
 
     Raises:
         DataError: no images, unreadable ones, or labels that the model has no class for.
     """
     if data is None and model.name == DEMO:
-        return embedded_shard(images, skip=skip)
+        own = embedded_shard(images, skip=skip)
+        return own if model.has_head else own.unlabelled(HEADLESS)
     if data is None and os.environ.get(DATA_DIRECTORY):
         data = Path(os.environ[DATA_DIRECTORY])
     if data is None:

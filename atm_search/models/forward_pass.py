@@ -27,7 +27,7 @@ class ForwardPass:
     """What one batch gave, and what it cost."""
 
     logits: Tensor
-    """[batch, classes]."""
+    """[batch, classes]; of a model without a classifier head its pooled feature, [batch, dim]."""
     attention_tokens: tuple[float, ...]
     """Tokens per image that entered each block's attention, the mean where images differ."""
     mlp_tokens: tuple[float, ...]

@@ -1,9 +1,12 @@
 """Heads that read the class token and every patch, so that each says how it reads merged ones."""
 
 from abc import abstractmethod
+from typing import Any
 
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+from atm_search.errors import ModelError
 
 MIXED = "mixed"
 """`global_pool` of a model whose head reads the class token and every patch; not a word of timm."""
@@ -14,6 +17,24 @@ class MixedReadOut(VisionTransformer):  # type: ignore[misc]  # timm is not anno
 
     Every patch token counts, so a last block that keeps prefix tokens only is not lossless.
     """
+
+    def __init__(self, *, num_classes: int = 1000, **others: Any) -> None:
+        """Build it with random weights.
+
+        Args:
+            num_classes: of the head.
+            others: what timm takes.
+
+        Raises:
+            ModelError: there are no classes: what the head reads is no feature of one width.
+        """
+        if num_classes == 0:
+            raise ModelError(
+                f"{type(self).__name__} is read by a classifier head of its own kind and has no "
+                "pooled feature without: give weights with their head, or name a timm "
+                "VisionTransformer."
+            )
+        super().__init__(num_classes=num_classes, **others)
 
     @abstractmethod
     def read_out(self, x: Tensor, size: Tensor | None) -> Tensor:

@@ -36,6 +36,8 @@ class ReducedViT(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits [batch, classes] of normalised images [batch, channels, height, width].
 
+        Of a network without a classifier head the pooled feature, [batch, dim].
+
         Images of another float dtype than the network's are converted: a service need not know
         the precision that was chosen.
 

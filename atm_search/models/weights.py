@@ -21,25 +21,35 @@ WRAPPERS = ("model", "state_dict_ema", "state_dict")
 average over the training is preferred, since published accuracies are its (T2T-ViT)."""
 
 
+HEADS = ("head.", "head_dist.")
+"""What the names of a classifier head's weights begin with."""
+
+
 def build_from_file(
     build: Callable[..., nn.Module],
     checkpoint: Path,
     *,
+    headless: bool = False,
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict,
 ) -> VisionTransformer:
     """A network with the weights of a file.
 
     Args:
-        build: makes the network; takes `num_classes` if the file's head decides it.
-        checkpoint: .safetensors, else what `torch.save` wrote of plain tensors.
+        build: makes the network; takes `num_classes`, which the file's head decides.
+        checkpoint: .safetensors, else what `torch.save` wrote of plain tensors. Without a head in
+            it the network has none either, and gives its pooled feature.
+        headless: leave the head out if there is one.
         rename: from the names in the file to those that timm understands.
 
     Raises:
         CheckpointError: the file is missing, unreadable, or does not fit the network key by key.
+        ModelError: there is no head, and the network has no feature without.
     """
     state = rename(read_checkpoint(checkpoint))
+    if headless:
+        state = {name: value for name, value in state.items() if not name.startswith(HEADS)}
     head = state.get("head.weight")
-    network = require_vit(build() if head is None else build(num_classes=len(head)))
+    network = require_vit(build(num_classes=0 if head is None else len(head)))
     given = state.get("pos_embed")
     if given is not None and given.shape != network.pos_embed.shape:
         # timm would resample positions without a word.

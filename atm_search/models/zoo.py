@@ -76,8 +76,13 @@ class LoadedModel:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes of its head."""
+        """Number of classes of its head; 0 without one."""
         return int(self.network.num_classes)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether it gives class logits; else it gives its pooled feature."""
+        return self.num_classes > 0
 
     @property
     def device(self) -> torch.device:
@@ -119,6 +124,7 @@ def load_model(
     crop_pct: float | None = None,
     device: str = "auto",
     dtype: str = "float32",
+    headless: bool = False,
 ) -> LoadedModel:
     """A ViT with its weights, in evaluation mode.
 
@@ -129,25 +135,27 @@ def load_model(
         name: an alias (`deit_t`, `deit_s`, `deit_b`, `demo`), a recipe (`lvvit_s`, `t2t_vit_14`,
             `mae_b`, `dinov2_s`, ...) or any timm ViT.
         checkpoint: a .safetensors file, or a .pth file of plain tensors, bare or under "model",
-            "state_dict_ema" or "state_dict". Its head decides the number of classes.
+            "state_dict_ema" or "state_dict". Its head decides the number of classes; without one
+            the model has none and gives its pooled feature.
         crop_pct: overrides the model's own data configuration, 0 to 1.
         device: as torch names it, or `auto`: a GPU if there is one.
         dtype: float32, bfloat16 or float16.
+        headless: leave a classifier head out (timm's `num_classes=0`).
 
     Raises:
-        ModelError: no such model, or one that no method can run in.
+        ModelError: no such model, one that no method can run in, or one with no feature of its own.
         CheckpointError: weights missing, unreadable, or not this model's.
         ParameterError: crop_pct, device or dtype is not usable.
     """
     torch_device, torch_dtype = _device(device), _dtype(dtype)
     if name == DEMO:
-        network, source = _load_demo(checkpoint)
+        network, source = _load_demo(checkpoint, headless)
         preprocessing = DEMO_PREPROCESSING
     elif name in RECIPES:
-        network, source = _load_recipe(name, RECIPES[name], checkpoint)
+        network, source = _load_recipe(name, RECIPES[name], checkpoint, headless)
         preprocessing = RECIPES[name].preprocessing
     else:
-        network, source = _load_timm(ALIASES.get(name, name), checkpoint)
+        network, source = _load_timm(ALIASES.get(name, name), checkpoint, headless)
         name = _full_name(network)
         preprocessing = Preprocessing.from_config(resolve_model_data_config(network))
     if crop_pct is not None:
@@ -181,15 +189,15 @@ def architecture(name: str) -> VisionTransformer:
         return require_vit(timm.create_model(name, pretrained=False))
 
 
-def _load_demo(checkpoint: Path | None) -> tuple[VisionTransformer, str]:
+def _load_demo(checkpoint: Path | None, headless: bool) -> tuple[VisionTransformer, str]:
     build = partial(VisionTransformer, **DEMO_ARCHITECTURE)
-    if checkpoint is not None:
-        return build_from_file(build, checkpoint), str(checkpoint.resolve())
-    return build_from_file(build, Path(__file__).with_name("demo.safetensors")), "built in"
+    file = checkpoint or Path(__file__).with_name("demo.safetensors")
+    network = build_from_file(build, file, headless=headless)
+    return network, "built in" if checkpoint is None else str(checkpoint.resolve())
 
 
 def _load_recipe(
-    name: str, recipe: Recipe, checkpoint: Path | None
+    name: str, recipe: Recipe, checkpoint: Path | None, headless: bool
 ) -> tuple[VisionTransformer, str]:
     """A model of a recipe with its weights, and where they came from."""
     directory = os.environ.get(CHECKPOINT_DIRECTORY)
@@ -207,11 +215,11 @@ def _load_recipe(
             f"No weights for '{name}': timm's hub has none and {local}. Pass --checkpoint FILE. "
             f"Official: {recipe.file}, from the GitHub repository {recipe.repository}."
         )
-    network = build_from_file(recipe.build, checkpoint, rename=recipe.rename)
+    network = build_from_file(recipe.build, checkpoint, headless=headless, rename=recipe.rename)
     return network, str(checkpoint.resolve())
 
 
-def _load_timm(name: str, checkpoint: Path | None) -> tuple[VisionTransformer, str]:
+def _load_timm(name: str, checkpoint: Path | None, headless: bool) -> tuple[VisionTransformer, str]:
     """A timm model with its weights, and where they came from."""
     if not timm.is_model(name):
         raise ModelError(f"No model '{name}'. {_nearest(name)}")
@@ -225,10 +233,11 @@ def _load_timm(name: str, checkpoint: Path | None) -> tuple[VisionTransformer, s
         found = Path(directory) / f"{_full_name(network)}.safetensors"
         checkpoint = found if found.exists() else None
     if checkpoint is not None:
-        network = build_from_file(partial(timm.create_model, name), checkpoint)
+        network = build_from_file(partial(timm.create_model, name), checkpoint, headless=headless)
         return network, str(checkpoint.resolve())
+    classes = {"num_classes": 0} if headless else {}
     try:
-        return timm.create_model(name, pretrained=True), "timm hub"
+        return timm.create_model(name, pretrained=True, **classes), "timm hub"
     except Exception as error:  # the hub's client raises errors of several libraries
         reason = str(error).strip().split("\n")[0]
         local = (

@@ -7,6 +7,7 @@ from atm_search.errors import ParameterError, StudyError
 from atm_search.measure.flops import LastBlock
 from atm_search.search.dense import Dense
 from atm_search.search.frontier import FrontierPoint, measured_points
+from atm_search.search.scores import TOP1, Score
 from atm_search.search.study import Study
 
 SHARES = (0.9, 0.8, 0.7)
@@ -32,9 +33,10 @@ class Contender:
     measured: int
     """Configurations, over all studies."""
     at: tuple[Priced | None, ...]
-    """For each budget the most accurate configuration within it; None if there is none."""
+    """For each budget the best configuration within it; None if there is none."""
     lossless: Priced | None
-    """The cheapest configuration with at least the dense model's accuracy on these images."""
+    """The cheapest configuration with at least the dense model's accuracy on these images; None
+    also without labels."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Comparison:
 
     model: str
     dense: Dense
+    score: Score
+    """What they are compared by: top-1 if there are labels, else the distance from dense."""
     budgets: tuple[float, ...]
     """GFLOPs."""
     contenders: tuple[Contender, ...]
@@ -79,7 +83,6 @@ def compare(
         _check_alike(first, other)
     pooled: dict[str, list[FrontierPoint]] = {}
     for study in studies:
-        study.require_labels("a comparison")
         points = measured_points(study.records(), study.dense)
         for method in study.identity.methods:
             pooled.setdefault(method, [])
@@ -88,12 +91,13 @@ def compare(
     limits = tuple(budgets) or tuple(
         dict.fromkeys(round(share * first.dense.gflops, 1) for share in SHARES)
     )
+    score = TOP1 if first.dense.has_labels else first.objectives.score
     contenders = tuple(
-        _contender(name, _priced(points, last_block, prefix_only), limits, prefix_only)
+        _contender(name, _priced(points, last_block, prefix_only), score, limits, prefix_only)
         for prefix_only in ([None] if last_block is None else [True, False])
         for name, points in pooled.items()
     )
-    return Comparison(first.identity.model, first.dense, limits, contenders)
+    return Comparison(first.identity.model, first.dense, score, limits, contenders)
 
 
 def _check_alike(one: Study, other: Study) -> None:
@@ -128,13 +132,21 @@ def _priced(
 
 
 def _contender(
-    method: str, points: Sequence[Priced], budgets: Sequence[float], prefix_only: bool | None
+    method: str,
+    points: Sequence[Priced],
+    score: Score,
+    budgets: Sequence[float],
+    prefix_only: bool | None,
 ) -> Contender:
-    at = []
+    at, sign = [], 1.0 if score.maximize else -1.0
     for budget in budgets:
         within = [priced for priced in points if priced.gflops <= budget]
         # Of equals the cheaper.
-        best = max(within, key=lambda p: (p.point.measurement.top1, -p.gflops), default=None)
+        best = max(
+            within,
+            key=lambda p: (sign * score.of(p.point.measurement), -p.gflops),
+            default=None,
+        )
         at.append(best)
     without_loss = [priced for priced in points if priced.point.measurement.delta_top1 >= 0.0]
     cheapest = min(without_loss, key=lambda priced: priced.gflops, default=None)

@@ -12,7 +12,8 @@ from atm_search.measure.measurement import Measurement
 from atm_search.merging.method import Method
 from atm_search.merging.registry import build
 from atm_search.search.frontier import FrontierPoint, frontier
-from atm_search.search.objectives import TOP1
+from atm_search.search.objectives import Objectives
+from atm_search.search.scores import Score, known
 from atm_search.search.study import Study
 from atm_search.search.trials import CONFIRMED, Confirmation, Environment
 
@@ -25,23 +26,31 @@ class ConfirmedPoint:
     confirmation: Confirmation
 
     @property
+    def score(self) -> Score:
+        """What both are compared by: top-1 if both have labels, else the distance from dense."""
+        return known(self.point.measurement, self.confirmation.measurement)
+
+    @property
     def bias(self) -> float:
-        """By how much the search flatters its change of top-1, in percentage points."""
-        return self.point.measurement.delta_top1 - self.confirmation.measurement.delta_top1
+        """By how much the search flatters it: points of top-1, or distance from the dense model."""
+        searched = self.score.change(self.point.measurement)
+        change = searched - self.score.change(self.confirmation.measurement)
+        return change if self.score.maximize else -change
 
     @property
     def bias_half_width(self) -> float:
         """Half of its 95 % interval: both changes are uncertain, on images of their own."""
         measured = self.point.measurement, self.confirmation.measurement
-        return math.hypot(*((high - low) / 2 for low, high in (m.delta_ci95 for m in measured)))
+        intervals = (self.score.change_ci95(measurement) for measurement in measured)
+        return math.hypot(*((high - low) / 2 for low, high in intervals))
 
 
 @dataclass(frozen=True)
 class Bias:
     """How much better a frontier looked to its search than on other images, on average."""
 
-    top1: float
-    """Of the change of top-1, in percentage points; above 0 the search was flattered."""
+    mean: float
+    """Of the score's change, in its unit; above 0 the search was flattered."""
     half_width: float
     """Half of its 95 % interval, at most: points share their images, so it is no narrower than
     theirs on average."""
@@ -55,7 +64,7 @@ class Bias:
             item.confirmation.measurement.gflops / item.point.measurement.gflops for item in points
         ]
         return cls(
-            top1=sum(item.bias for item in points) / len(points),
+            mean=sum(item.bias for item in points) / len(points),
             half_width=sum(item.bias_half_width for item in points) / len(points),
             gflops=100.0 * (sum(costs) / len(costs) - 1.0),
         )
@@ -116,7 +125,7 @@ def confirm(
 
 
 def still_best(points: Sequence[ConfirmedPoint], *, latency: bool = False) -> set[int]:
-    """Trials that no other confirmed point beats in both top-1 and GFLOPs on the new images.
+    """Trials that no other confirmed point beats in score and GFLOPs on the new images.
 
     With latency as an objective of the search, in that of the search too.
     """
@@ -124,5 +133,6 @@ def still_best(points: Sequence[ConfirmedPoint], *, latency: bool = False) -> se
         replace(item.confirmation.measurement, latency=item.point.measurement.latency)
         for item in points
     ]
-    front = replace(TOP1, latency=latency).front(measured)
+    score = points[0].score.name
+    front = Objectives(score, score, latency=latency).front(measured)
     return {points[index].point.number for index in front}

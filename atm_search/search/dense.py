@@ -1,5 +1,6 @@
 """What the untouched model reaches, the point that every saving is compared with."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -37,6 +38,13 @@ class Dense:
     def top5(self) -> float:
         """Percent of images with the right class among the best five."""
         return percent(self.top5_hits, self.images)
+
+    def is_guessing(self, num_classes: int) -> bool:
+        """Whether so many hits are no sign that the model knows the labels: chance and 3 sigma."""
+        if self.top1_hits is None or num_classes < 1:
+            return False
+        chance = self.images / num_classes
+        return self.top1_hits <= chance + 3.0 * math.sqrt(chance)
 
     @classmethod
     def of(cls, measurement: Measurement) -> "Dense":

@@ -1,11 +1,14 @@
 """How KL divergence from the dense model foretells the change of top-1, on one model and shard."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from atm_search.measure.measurement import Measurement
 
@@ -15,6 +18,25 @@ FEWEST = 10
 RESAMPLES = 1000
 
 Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a measurement on all of a study's images would say, foretold from KL on some of them."""
+
+    delta_top1: float
+    """Change of top-1 against the dense model, in percentage points."""
+    ci95: tuple[float, float]
+    """95 % prediction interval."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"delta_top1": self.delta_top1, "ci95": list(self.ci95)}
+
+    def in_words(self) -> str:
+        """The change and its interval, for people."""
+        low, high = self.ci95
+        return f"{self.delta_top1:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
 
 
 @dataclass(frozen=True)
@@ -32,11 +54,44 @@ class Relation:
     slope: float
     """Points of top-1 per nat, least squares through the dense model."""
     slope_ci95: tuple[float, float]
+    residual: float
+    """Standard deviation of the change around the line, in points."""
+    kl_norm: float
+    """Root of the sum of squared KL, nats: the further it reaches, the surer the slope."""
+    largest_kl: float
+    """Of the configurations, nats: beyond it nothing is known."""
 
     @property
     def is_weak(self) -> bool:
-        """Whether it may be no relation at all: then KL says little of top-1 here."""
+        """Whether it may be no relation at all: then KL says little of top-1 here.
+
+        The rule: the 95 % interval of the rank correlation or of the slope reaches 0.
+        """
         return self.rank_ci95[1] >= 0.0 or self.slope_ci95[1] >= 0.0
+
+    def predict(self, measurement: Measurement, images: int) -> Prediction | None:
+        """The change of top-1 that a measurement on all images would probably say.
+
+        Least squares: the line's own uncertainty, the scatter around it, and that of a KL measured
+        on fewer images (those that are left differ from those that were seen). Its coverage was
+        measured (benchmarks/RESULTS.md).
+
+        Args:
+            measurement: on the first of the study's images.
+            images: that the study has.
+
+        Returns:
+            None if the relation is weak, or the KL beyond all that it was worked out from.
+        """
+        kl, kl_se = measurement.distance, measurement.distance_se
+        if self.is_weak or not kl <= self.largest_kl:
+            return None
+        unseen = max(1.0 - measurement.images / images, 0.0)
+        variance = self.residual**2 * (1.0 + (kl / self.kl_norm) ** 2)
+        variance += (self.slope * kl_se) ** 2 * unseen
+        half = float(stdtrit(self.configurations - 1, 0.975)) * math.sqrt(variance)
+        change = self.slope * kl
+        return Prediction(change, (change - half, change + half))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -55,7 +110,9 @@ class Relation:
             f"0.01 nats change top-1 by {self.slope / 100:+.2f} points "
             f"({low / 100:+.2f} to {high / 100:+.2f})."
         )
-        return f"{text} Too weak to tell top-1 from KL here." if self.is_weak else text
+        if self.is_weak:
+            return f"{text} Too weak to tell top-1 from KL here: one of these intervals reaches 0."
+        return text
 
 
 def relation(measurements: Iterable[Measurement]) -> Relation | None:
@@ -63,7 +120,13 @@ def relation(measurements: Iterable[Measurement]) -> Relation | None:
 
     Repeatable: the resampling is seeded.
     """
-    pairs = [(m.kl, m.delta_top1) for m in measurements if m.has_labels]
+    known = [m for m in measurements if m.has_labels and m.has_head]
+    return _fitted(tuple((m.distance, m.delta_top1) for m in known))
+
+
+@lru_cache(maxsize=8)
+def _fitted(pairs: tuple[tuple[float, float], ...]) -> Relation | None:
+    """Of KL and the change of top-1; a page asks for it again and again."""
     if len(pairs) < FEWEST:
         return None
     kl, change = np.array(pairs, dtype=np.float64).T
@@ -72,8 +135,16 @@ def relation(measurements: Iterable[Measurement]) -> Relation | None:
     drawn = list(_resampled(kl, change))
     ranks = [spearman(a, b) for a, b in drawn]
     slopes = [_slope(a, b) for a, b in drawn]
+    slope = _slope(kl, change)
     return Relation(
-        len(pairs), spearman(kl, change), _middle95(ranks), _slope(kl, change), _middle95(slopes)
+        configurations=len(pairs),
+        rank_correlation=spearman(kl, change),
+        rank_ci95=_middle95(ranks),
+        slope=slope,
+        slope_ci95=_middle95(slopes),
+        residual=float(np.sqrt(np.square(change - slope * kl).sum() / (len(pairs) - 1))),
+        kl_norm=float(np.sqrt(kl @ kl)),
+        largest_kl=float(kl.max()),
     )
 
 

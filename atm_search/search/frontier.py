@@ -56,6 +56,18 @@ def measured_points(records: Iterable[TrialRecord], dense: Dense) -> list[Fronti
     return _by_gflops([point for point in points if point is not None])
 
 
+def partial_points(records: Iterable[TrialRecord], dense: Dense) -> list[FrontierPoint]:
+    """Configurations that were measured on some of the images only, from the fewest GFLOPs up."""
+    return _by_gflops(
+        [
+            FrontierPoint(r.number, r.method, r.params, r.measurement, r.feasible)
+            for r in records
+            if r.measured and r.reused_from is None and r.method is not None and r.measurement
+            if r.measurement.images < dense.images
+        ]
+    )
+
+
 def reference_point(dense: Dense, objectives: Objectives | None = None) -> tuple[float, ...]:
     """What hypervolume is measured from, by the objectives' axes: far from dense, at dense cost."""
     return (objectives or usual(dense)).reference_point(dense)

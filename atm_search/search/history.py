@@ -57,10 +57,10 @@ class History:
         return None if found is None or (found.raced and not partial) else found
 
     def is_best(self, measurement: Measurement) -> bool:
-        """Whether no full measurement is better in top-1, or in KL, for no more cost."""
+        """Whether none in full is better in top-1, or nearer to dense, for no more cost."""
         no_dearer = self._study.objectives.costs_no_more
         cheaper = [other for other in self._full if no_dearer(other, measurement)]
-        return all(other.kl > measurement.kl for other in cheaper) or all(
+        return all(other.distance > measurement.distance for other in cheaper) or all(
             other.top1 < measurement.top1 for other in cheaper
         )
 

@@ -1,22 +1,13 @@
 """What a search optimises, and what its frontier is of: a score, GFLOPs and perhaps latency."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from atm_search import pareto
 from atm_search.errors import ParameterError
 from atm_search.measure.measurement import Measurement
 from atm_search.search.dense import Dense
-
-DIRECTIONS: Mapping[str, str] = MappingProxyType({"top1": "maximize", "kl": "minimize"})
-"""Scores, each with its direction."""
-
-TOP1_MARGIN = 10.0
-"""Percentage points below the dense model at which a saving is worth nothing."""
-
-KL_MARGIN = 0.25
-"""Nats from the dense model at which a saving is worth nothing: DeiT-T has lost 7 points there."""
+from atm_search.search.scores import SCORES, Score
 
 
 @dataclass(frozen=True)
@@ -24,7 +15,8 @@ class Objectives:
     """One score to search by and one to report, each traded for GFLOPs.
 
     Searching by KL divergence from the dense model needs no labels and fewer images: every image
-    says how far an output moved, where top-1 sees only the few answers that flip.
+    says how far an output moved, where top-1 sees only the few answers that flip. A model without
+    a classifier head is searched by how far its pooled feature moved.
 
     Raises:
         ParameterError: a score is unknown, or labels would decide what needs none.
@@ -46,7 +38,7 @@ class Objectives:
 
     @classmethod
     def parse(cls, text: str) -> "Objectives":
-        """The objectives as people write them: `top1,gflops`, `kl,gflops` or `guided`.
+        """The objectives as people write them, such as `top1,gflops`, `kl,gflops` or `guided`.
 
         Each may be followed by `,latency`.
 
@@ -75,6 +67,28 @@ class Objectives:
         return self.reported == "top1"
 
     @property
+    def headless(self) -> bool:
+        """Whether the model is measured without its classifier head."""
+        return self.searched == "feature"
+
+    @property
+    def score(self) -> Score:
+        """What the frontier is of."""
+        return SCORES[self.reported]
+
+    def require_head(self, model: str, *, has_head: bool) -> None:
+        """Check that the model answers what is asked.
+
+        Raises:
+            ParameterError: it has no classifier head, which all but the feature's distance need.
+        """
+        if not (has_head or self.headless):
+            raise ParameterError(
+                f"Objectives '{self}' are of classes, and {model} has no classifier head with "
+                f"these weights. Use --objectives {FEATURE}, or weights with a head."
+            )
+
+    @property
     def costs(self) -> tuple[str, ...]:
         """Names of what is minimised for the score."""
         return ("gflops", "latency_ms") if self.latency else ("gflops",)
@@ -82,7 +96,7 @@ class Objectives:
     @property
     def directions(self) -> tuple[tuple[str, str], ...]:
         """Names and directions of what the sampler is told."""
-        score = (self.searched, DIRECTIONS[self.searched])
+        score = (self.searched, SCORES[self.searched].direction)
         return score, *((cost, "minimize") for cost in self.costs)
 
     @property
@@ -93,11 +107,11 @@ class Objectives:
     @property
     def maximize(self) -> tuple[bool, ...]:
         """Directions of such a point."""
-        return DIRECTIONS[self.reported] == "maximize", *(False for _ in self.costs)
+        return self.score.maximize, *(False for _ in self.costs)
 
     def point(self, measurement: Measurement) -> tuple[float, ...]:
         """(score, gflops) or (score, gflops, latency_ms), as hypervolume takes them."""
-        return float(getattr(measurement, self.reported)), *self.cost_of(measurement)
+        return self.score.of(measurement), *self.cost_of(measurement)
 
     def cost_of(self, measurement: Measurement) -> tuple[float, ...]:
         """What is minimised for the score."""
@@ -114,27 +128,24 @@ class Objectives:
         The score that is searched by chooses, also where another is reported: the best top-1 of
         all that was measured would mostly be the luckiest (benchmarks/RESULTS.md, fidelity).
         """
-        values = [
-            (getattr(measured, self.searched), *self.cost_of(measured)) for measured in measurements
-        ]
-        maximize = [direction == "maximize" for _, direction in self.directions]
+        score = SCORES[self.searched]
+        values = [(score.of(measured), *self.cost_of(measured)) for measured in measurements]
+        maximize = (score.maximize, *(False for _ in self.costs))
         return [int(index) for index in pareto.front(values, maximize=maximize)]
 
     def best(self, measurements: Sequence[Measurement]) -> int:
         """Index of the best in the score that is searched by, whatever it costs; one at least."""
-        scores = [float(getattr(measured, self.searched)) for measured in measurements]
-        maximize = DIRECTIONS[self.searched] == "maximize"
-        return scores.index(max(scores) if maximize else min(scores))
+        score = SCORES[self.searched]
+        values = [score.of(measured) for measured in measurements]
+        return values.index(max(values) if score.maximize else min(values))
 
     def told(self, measurement: Measurement, dense: Dense) -> tuple[float, ...]:
         """What the sampler is told: the score, of a partial measurement as an estimate, and costs.
 
         Its images may be easier or harder than the rest; for top-1 the dense model says by how
-        much. Divergence is measured from the dense model as it is.
+        much. A distance is measured from the dense model as it is.
         """
-        score = float(getattr(measurement, self.searched))
-        if self.searched == "top1" and measurement.images != dense.images:
-            score = dense.top1 + measurement.delta_top1
+        score = SCORES[self.searched].estimate(measurement, dense)
         return score, *self.cost_of(measurement)
 
     def reference_point(self, dense: Dense) -> tuple[float, ...]:
@@ -142,8 +153,9 @@ class Objectives:
 
         Configurations that lose more, or save nothing, are of no use and add nothing.
         """
-        score = KL_MARGIN if self.reported == "kl" else dense.top1 - TOP1_MARGIN
-        return score, *(float(getattr(dense, cost)) for cost in self.costs)
+        score = self.score
+        far = -score.margin if score.maximize else score.margin
+        return score.of_dense(dense) + far, *(float(getattr(dense, cost)) for cost in self.costs)
 
 
 LATENCY = ",latency"
@@ -153,6 +165,7 @@ NAMES = {
     ("top1", "top1"): "top1,gflops",
     ("kl", "kl"): "kl,gflops",
     ("kl", "top1"): "guided",
+    ("feature", "feature"): "feature,gflops",
 }
 """Of (searched, reported), as people write them."""
 
@@ -160,9 +173,12 @@ WORDS = {
     "top1,gflops": "top-1 and GFLOPs",
     "kl,gflops": "KL divergence from the dense model and GFLOPs; needs no labels",
     "guided": "KL divergence from the dense model and GFLOPs (guided); top-1 is reported beside it",
+    "feature,gflops": "cosine distance of the pooled feature from the dense model's and GFLOPs; "
+    "needs no labels and no classifier head",
 }
 
 TOP1, KL, GUIDED = Objectives(), Objectives("kl", "kl"), Objectives("kl", "top1")
+FEATURE = Objectives("feature", "feature")
 
 
 def usual(dense: Dense) -> Objectives:

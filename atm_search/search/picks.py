@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from atm_search.errors import ParameterError, StudyError
 from atm_search.search.frontier import FrontierPoint
 from atm_search.search.objectives import TOP1, Objectives
+from atm_search.search.scores import Score
 
 TOLERANCE = 0.2
 """Points of top-1 that `lossless` lets the mean lose: what remains unseen in the interval of a few
@@ -86,7 +87,7 @@ def pick(
         frontier: from the fewest GFLOPs to the most.
         measured: every measured point, for `trial`.
         tolerance: for `lossless`, points of top-1 that the mean may lose, >= 0.
-        objectives: what the frontier is of.
+        objectives: what the frontier trades for GFLOPs, and which costs it has beside them.
 
     Raises:
         StudyError: no point fits; it says which comes nearest. Or the rule is of top-1, and there
@@ -109,14 +110,15 @@ def pick(
     if rule.name == "latency":
         assert rule.value is not None
         return [_latency(rule, rule.value, frontier, objectives)]
+    if rule.name == "knee":
+        return [_knee(rule, frontier, objectives.score)]
     if not frontier[0].measurement.has_labels:
         raise StudyError(
-            f"{rule} is about top-1, which is unknown without labels: pick by budget:G or trial:N."
+            f"{rule} is about top-1, which is unknown without labels: pick by knee, budget:G or "
+            "trial:N."
         )
     if rule.name == "lossless":
         return [_lossless(rule, frontier, tolerance)]
-    if rule.name == "knee":
-        return [_knee(rule, frontier)]
     assert rule.value is not None
     return [_drop(rule, rule.value, frontier)]
 
@@ -146,7 +148,7 @@ def _lossless(rule: Rule, frontier: Sequence[FrontierPoint], tolerance: float) -
 
 
 def _score(objectives: Objectives) -> str:
-    return "KL" if objectives.reported == "kl" else "top-1"
+    return objectives.score.title
 
 
 def _most_accurate(points: Sequence[FrontierPoint]) -> FrontierPoint:
@@ -208,18 +210,19 @@ def _drop(rule: Rule, limit: float, frontier: Sequence[FrontierPoint]) -> Pick:
     )
 
 
-def _knee(rule: Rule, frontier: Sequence[FrontierPoint]) -> Pick:
+def _knee(rule: Rule, frontier: Sequence[FrontierPoint], score: Score) -> Pick:
     """The point furthest above the chord from the cheapest point to the dense model.
 
     Both axes are scaled to the chord's box, so units do not matter; the distance is then the gain
-    in top-1 over the chord. A cheapest point that costs no less accuracy than dense has no chord
-    to be above: it is the knee itself.
+    in the score over the chord. A cheapest point that is no worse than dense has no chord to be
+    above: it is the knee itself.
     """
     first = frontier[0].measurement
     cost = first.dense_gflops - first.gflops
-    rise = first.dense_top1 - first.top1
+    sign = 1.0 if score.maximize else -1.0
+    rise = -sign * score.change(first)
     above = [
-        (here.top1 - first.top1) * cost - (here.gflops - first.gflops) * rise
+        sign * (score.of(here) - score.of(first)) * cost - (here.gflops - first.gflops) * rise
         for here in (point.measurement for point in frontier)
     ]
     best = max(range(len(frontier)), key=above.__getitem__) if rise > 0.0 and cost > 0.0 else 0

@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from atm_search.errors import ParameterError, StudyError
-from atm_search.measure.racing import RaceRules
+from atm_search.measure.racing import DISTANCES, RaceRules
 from atm_search.search.dense import Dense
 from atm_search.search.identity import Identity
 from atm_search.search.objectives import KL, Objectives
@@ -54,18 +54,6 @@ class Study:
     def objectives(self) -> Objectives:
         """What it optimises."""
         return self.identity.objectives
-
-    def require_labels(self, what: str) -> None:
-        """Check that the study has accuracies at all.
-
-        Raises:
-            StudyError: its images have no labels; `what` cannot be had.
-        """
-        if not self.dense.has_labels:
-            raise StudyError(
-                f"Study '{self.name}' is of images without labels: {what} needs top-1. "
-                "`atm-search frontier` and `export` work without."
-            )
 
     def records(self) -> list[TrialRecord]:
         """Every trial of it, by number."""
@@ -142,7 +130,7 @@ def create_or_resume(
             racing=rules.to_dict(),
         )
         reference = dense()
-        _check_labels(reference, identity, plan)
+        _check_measurable(reference, identity, plan)
         created = _create(storage, name, identity, reference, plan)
         if created is not None:
             return created
@@ -157,7 +145,7 @@ def create_or_resume(
         step=old.step if step is None else step,
         racing={**old.racing, **(racing or {})},
     )
-    _check_labels(study.dense, identity, new)
+    _check_measurable(study.dense, identity, new)
     if new != old:
         study.optuna.set_user_attr(PLAN, new.to_dict())
     return study
@@ -229,7 +217,14 @@ def _facts(study: optuna.Study) -> dict[str, Any]:
     return facts
 
 
-def _check_labels(dense: Dense, identity: Identity, plan: Plan) -> None:
+def _check_measurable(dense: Dense, identity: Identity, plan: Plan) -> None:
+    """Refuse goals that these images or this model cannot be measured by."""
+    race, headless = plan.racing["on"], identity.objectives.headless
+    if race in DISTANCES and (race == "feature") != headless:
+        raise ParameterError(
+            f"A race on {race} does not go with objectives '{identity.objectives}': use --race-on "
+            f"{'feature' if headless else 'kl'}, or leave it out."
+        )
     if dense.has_labels:
         return
     if identity.objectives.needs_labels:
@@ -244,7 +239,8 @@ def _check_labels(dense: Dense, identity: Identity, plan: Plan) -> None:
         )
     if plan.racing["on"] == "top1":
         raise ParameterError(
-            "A race on top1 needs labels, and these images have none: use --race-on kl."
+            "A race on top1 needs labels, and these images have none: use --race-on "
+            f"{identity.objectives.searched}."
         )
 
 

@@ -1,6 +1,7 @@
 """Figures beside the frontier: progress, importance, tokens and thresholds over depth."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
@@ -8,18 +9,29 @@ from plotly.colors import sample_colorscale
 from atm_search.errors import ParameterError
 from atm_search.merging.atm import Atm
 from atm_search.merging.registry import build
-from atm_search.search.frontier import FrontierPoint
-from atm_search.show.figures import BLUE, GREEN, ORANGE
+from atm_search.search.frontier import FrontierPoint, measured_points
+from atm_search.show.figures import BLUE, GREEN, GREY, ORANGE
 from atm_search.show.view import View
 
 MOST_LINES = 12
 """Frontier points drawn over depth: more lines than that cannot be told apart."""
 
+FIT_STEPS = 20
+"""Of the prediction's band, from 0 to the largest KL."""
+
 WIDTH, HEIGHT = 560, 380
 
 
-def hypervolume_figure(history: Sequence[float], *, latency: bool = False) -> go.Figure:
-    """Hypervolume of the frontier after every finished trial; flat means nothing is gained."""
+def hypervolume_figure(
+    history: Sequence[float], unit: str = "points", *, latency: bool = False
+) -> go.Figure:
+    """Hypervolume of the frontier after every finished trial; flat means nothing is gained.
+
+    Args:
+        history: from `hypervolume_history`.
+        unit: of the score that the frontier is of.
+        latency: whether the frontier has milliseconds too.
+    """
     figure = go.Figure()
     figure.add_scatter(
         x=list(range(1, len(history) + 1)),
@@ -29,7 +41,10 @@ def hypervolume_figure(history: Sequence[float], *, latency: bool = False) -> go
         hovertemplate="after %{x} trials: %{y:.4f}<extra></extra>",
     )
     return _laid_out(
-        figure, "Hypervolume", "finished trials", "points x GFLOPs" + (" x ms" if latency else "")
+        figure,
+        "Hypervolume",
+        "finished trials",
+        f"{unit} x GFLOPs".removeprefix(" x ") + (" x ms" if latency else ""),
     )
 
 
@@ -47,6 +62,52 @@ def importance_figure(importance: Mapping[str, Mapping[str, float]]) -> go.Figur
         )
     figure.update_layout(showlegend=True, barmode="group")
     return _laid_out(figure, "Parameter importance (PED-ANOVA)", "share", None)
+
+
+def fidelity_figure(view: View) -> go.Figure | None:
+    """Change of top-1 over KL of what is measured in full, the fit, and what it can predict.
+
+    None without labels, or of too few configurations.
+    """
+    found, images = view.relation, view.study.dense.images
+    if found is None:
+        return None
+    points = measured_points(view.records, view.study.dense)
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[point.measurement.distance for point in points],
+        y=[point.measurement.delta_top1 for point in points],
+        customdata=[point.number for point in points],
+        mode="markers",
+        marker={"color": GREY, "size": 6},
+        name="measured in full",
+        hovertemplate="trial %{customdata}: KL %{x:.4f}, %{y:+.2f} points<extra></extra>",
+    )
+    kl = [found.largest_kl * step / FIT_STEPS for step in range(FIT_STEPS + 1)]
+    first = points[0].measurement
+    full = [replace(first, images=images, kl=value, kl_se=0.0) for value in kl]
+    band = [predicted.ci95 for m in full if (predicted := found.predict(m, images)) is not None]
+    if band:
+        figure.add_scatter(
+            x=[*kl, *reversed(kl)],
+            y=[*(high for _, high in band), *(low for low, _ in reversed(band))],
+            fill="toself",
+            fillcolor="rgba(37, 99, 235, 0.12)",
+            line={"width": 0},
+            name="95 % prediction interval",
+            hoverinfo="skip",
+        )
+    figure.add_scatter(
+        x=[0.0, found.largest_kl],
+        y=[0.0, found.slope * found.largest_kl],
+        mode="lines",
+        line={"color": BLUE, "dash": "dot" if found.is_weak else "solid"},
+        name="fit, too weak to trust" if found.is_weak else "fit",
+        hoverinfo="skip",
+    )
+    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.25})
+    title = f"KL and top-1, rank correlation {found.rank_correlation:+.2f}"
+    return _laid_out(figure, title, "KL from the dense model (nats)", "change of top-1 (points)")
 
 
 def tokens_figure(view: View) -> go.Figure:

@@ -6,19 +6,21 @@ from rich.table import Table
 
 from atm_search.search.compare import Comparison, Priced
 from atm_search.search.dense import Dense
+from atm_search.search.scores import Score
 
 LAST_BLOCK = {True: "class token", False: "all tokens", None: "as measured"}
 """What goes through the MLP of the last block."""
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """A row per method: top-1 with the interval of its change at each budget, and lossless cost.
+    """A row per method: its best at each budget with the uncertainty, and its lossless cost.
 
     Twice, if GFLOPs can be counted with and without all tokens in the last block.
     """
-    dense = comparison.dense
+    dense, score = comparison.dense, comparison.score
+    accuracy = f"top-1 {dense.top1:.2f} % at " if dense.has_labels else ""
     table = Table(
-        title=f"{comparison.model} on {dense.images:,} images: dense top-1 {dense.top1:.2f} % at "
+        title=f"{comparison.model} on {dense.images:,} images: dense {accuracy}"
         f"{dense.gflops:.4f} GFLOPs",
         title_justify="left",
         caption=_caption(comparison),
@@ -28,8 +30,9 @@ def comparison_table(comparison: Comparison) -> Table:
     table.add_column("method")
     table.add_column("measured", justify="right")
     for budget in comparison.budgets:
-        table.add_column(f"top-1 at {budget:g} GFLOPs", justify="right")
-    table.add_column("GFLOPs without loss", justify="right")
+        table.add_column(f"{score.title} at {budget:g} GFLOPs", justify="right")
+    if score.is_accuracy:
+        table.add_column("GFLOPs without loss", justify="right")
     for index, contender in enumerate(comparison.contenders):
         if index and contender.prefix_only != comparison.contenders[index - 1].prefix_only:
             table.add_section()
@@ -37,8 +40,8 @@ def comparison_table(comparison: Comparison) -> Table:
             LAST_BLOCK[contender.prefix_only],
             contender.method,
             str(contender.measured),
-            *(_accuracy(point) for point in contender.at),
-            _cost(contender.lossless, dense),
+            *(_quality(point, score) for point in contender.at),
+            *([_cost(contender.lossless, dense)] if score.is_accuracy else []),
         )
     return table
 
@@ -48,7 +51,12 @@ def comparison_summary(comparison: Comparison) -> dict[str, Any]:
     dense = comparison.dense
     return {
         "model": comparison.model,
-        "dense": {"images": dense.images, "top1": dense.top1, "gflops": dense.gflops},
+        "dense": {
+            "images": dense.images,
+            "top1": dense.top1 if dense.has_labels else None,
+            "gflops": dense.gflops,
+        },
+        "by": comparison.score.name,
         "at": list(comparison.budgets),
         "methods": [
             {
@@ -63,12 +71,12 @@ def comparison_summary(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _accuracy(priced: Priced | None) -> str:
+def _quality(priced: Priced | None, score: Score) -> str:
     if priced is None:
         return "-"
     measured = priced.point.measurement
-    low, high = measured.delta_ci95
-    return f"{measured.top1:.2f}\n{measured.delta_top1:+.2f} ({low:+.2f} to {high:+.2f})"
+    text = score.text(measured)
+    return f"{measured.top1:.2f}\n{text}" if score.is_accuracy else text
 
 
 def _cost(priced: Priced | None, dense: Dense) -> str:
@@ -80,11 +88,15 @@ def _cost(priced: Priced | None, dense: Dense) -> str:
 
 
 def _caption(comparison: Comparison) -> str:
+    score = comparison.score
     lines = [
         "Of each method the most accurate configuration within the cost, with its change against "
         "the dense model in percentage points and the 95 % interval (paired); and the cheapest "
-        "that has lost nothing on these images. The best of many looks better than it is: "
-        "confirm on other images."
+        "that has lost nothing on these images."
+        if score.is_accuracy
+        else f"Of each method the configuration within the cost whose {score.title} from the dense "
+        "model is the least, with its standard error; no labels say what that costs in accuracy.",
+        "The best of many looks better than it is: confirm on other images.",
     ]
     if any(contender.prefix_only is not None for contender in comparison.contenders):
         lines.append(

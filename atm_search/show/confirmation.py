@@ -1,7 +1,7 @@
 """A confirmed frontier as a table and as plain values."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rich.markup import escape
@@ -9,7 +9,6 @@ from rich.table import Table
 
 from atm_search.search.confirmation import Bias, ConfirmedPoint, still_best
 from atm_search.search.study import Study
-from atm_search.show.tables import change_text
 
 
 def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
@@ -19,7 +18,7 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
         study: whose frontier it is.
         points: from `confirm`, one at least.
     """
-    first = points[0].confirmation
+    first, score = points[0].confirmation, points[0].score
     images = f"{study.dense.images:,} images of the search, {first.measurement.images:,} others"
     table = Table(
         title=escape(f"Frontier of {study.name}, {images} ({first.source})"),
@@ -30,10 +29,9 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
     for heading in (
         "GFLOPs",
         "confirmed",
-        "change of top-1",
+        f"change of {score.title}" if score.is_accuracy else score.title,
         "confirmed",
-        "top-1",
-        "confirmed",
+        *(("top-1", "confirmed") if score.is_accuracy else ()),
         "trial",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -43,11 +41,10 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
         table.add_row(
             f"{search.gflops:.4f}",
             f"{other.gflops:.4f}",
-            change_text(search),
-            change_text(other),
-            f"{search.top1:.2f}",
-            f"{other.top1:.2f}{'' if item.point.number in best else ' -'}",
-            str(item.point.number),
+            score.text(search),
+            score.text(other),
+            *((f"{search.top1:.2f}", f"{other.top1:.2f}") if score.is_accuracy else ()),
+            f"{item.point.number}{'' if item.point.number in best else ' -'}",
         )
     table.add_section()
     dense = points[0].confirmation.measurement
@@ -56,8 +53,7 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
         f"{dense.dense_gflops:.4f}",
         "",
         "",
-        f"{study.dense.top1:.2f}",
-        f"{dense.dense_top1:.2f}",
+        *((f"{study.dense.top1:.2f}", f"{dense.dense_top1:.2f}") if score.is_accuracy else ()),
         "dense",
     )
     return table
@@ -66,7 +62,7 @@ def confirmation_table(study: Study, points: Sequence[ConfirmedPoint]) -> Table:
 def confirmation_summary(study: Study, points: Sequence[ConfirmedPoint]) -> dict[str, Any]:
     """The same as plain values, for JSON."""
     first = points[0].confirmation
-    other, bias = first.measurement, Bias.of(points)
+    other = first.measurement
     best = still_best(points, latency=study.objectives.latency)
     return {
         "study": study.name,
@@ -76,11 +72,10 @@ def confirmation_summary(study: Study, points: Sequence[ConfirmedPoint]) -> dict
             "source": first.source,
         },
         "dense": {
-            "search": {"images": study.dense.images, "top1": study.dense.top1},
-            "confirmed": {"images": other.images, "top1": other.dense_top1},
+            "search": {"images": study.dense.images, "top1": _or_none(study.dense.top1)},
+            "confirmed": {"images": other.images, "top1": _or_none(other.dense_top1)},
         },
-        "bias": asdict(bias)
-        | {"top1_ci95": [bias.top1 - bias.half_width, bias.top1 + bias.half_width]},
+        "bias": _bias(points),
         "points": [
             {
                 "trial": item.point.number,
@@ -96,14 +91,35 @@ def confirmation_summary(study: Study, points: Sequence[ConfirmedPoint]) -> dict
     }
 
 
+def _bias(points: Sequence[ConfirmedPoint]) -> dict[str, Any]:
+    """By the name of the score, such as top1, and top1_ci95."""
+    bias, name = Bias.of(points), points[0].score.name
+    interval = [bias.mean - bias.half_width, bias.mean + bias.half_width]
+    return {
+        name: bias.mean,
+        "half_width": bias.half_width,
+        "gflops": bias.gflops,
+        f"{name}_ci95": interval,
+    }
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
 def _caption(study: Study, points: Sequence[ConfirmedPoint]) -> str:
-    bias = Bias.of(points)
-    low, high = bias.top1 - bias.half_width, bias.top1 + bias.half_width
+    bias, score = Bias.of(points), points[0].score
+    what = "the change of top-1" if score.is_accuracy else score.title
+    ends = (bias.mean, bias.mean - bias.half_width, bias.mean + bias.half_width)
+    mean, low, high = (f"{value:+.{score.digits}f}" for value in ends)
     lines = [
         "Changes against the dense model on the same images, in percentage points, with their 95 % "
-        "interval (paired).",
-        f"On average the search flatters the change of top-1 by {bias.top1:+.2f} points (95 % "
-        f"interval at most {low:+.2f} to {high:+.2f}); the other images cost {bias.gflops:+.2f} % "
+        "interval (paired)."
+        if score.is_accuracy
+        else f"{score.title[0].upper()}{score.title[1:]} from the dense model on the same images, "
+        "with its standard error.",
+        f"On average the search flatters {what} by {' '.join(filter(None, (mean, score.unit)))} "
+        f"(95 % interval at most {low} to {high}); the other images cost {bias.gflops:+.2f} % "
         "GFLOPs.",
     ]
     if len(still_best(points, latency=study.objectives.latency)) < len(points):

@@ -8,6 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from atm_search.errors import StudyError
+from atm_search.measure.measurement import Measurement
+from atm_search.search.scores import SCORES
 from atm_search.search.trials import TrialRecord
 from atm_search.show.charts import thresholds_of
 from atm_search.show.tables import measurement_table, settings_text
@@ -54,6 +56,8 @@ def explanation_summary(view: View, number: int) -> dict[str, Any]:
     """
     record = record_of(view, number)
     measured = record.measurement
+    partial = measured is not None and measured.images < view.study.dense.images
+    foretold = view.predicted(measured) if partial and measured is not None else None
     return {
         "study": view.study.name,
         "trial": number,
@@ -64,6 +68,7 @@ def explanation_summary(view: View, number: int) -> dict[str, Any]:
         "picks": [name for name, point in view.picks.items() if point.number == number],
         "thresholds": _thresholds(record),
         "measurement": None if measured is None else measured.figures(),
+        "predicted": None if foretold is None else foretold.to_dict(),
     }
 
 
@@ -76,27 +81,45 @@ def standing(view: View, record: TrialRecord) -> str:
         return (
             f"The same configuration as trial {record.reused_from}: its measurement was taken over."
         )
-    images = view.study.dense.images
+    images, score = view.study.dense.images, SCORES[view.study.objectives.searched]
     if measured.images < images:
         return (
             f"Raced out after {measured.images:,} of {images:,} images, when another was surely "
-            "better: the figures are estimates."
+            f"better: the figures are estimates.{_predicted(view, measured)}"
         )
     if any(point.number == record.number for point in view.points):
         names = [name for name, point in view.picks.items() if point.number == record.number]
         also = f" It is the pick {', '.join(names).replace('_', ' ')}." if names else ""
-        return f"On the frontier: no other configuration beats it in both top-1 and GFLOPs.{also}"
+        return (
+            f"On the frontier: no other configuration beats it in both {score.title} and GFLOPs."
+            f"{also}"
+        )
     if record.feasible is False:
         return "Breaks a constraint of the study."
+    sign, value = 1.0 if score.maximize else -1.0, score.of(measured)
     better = next(
         point
         for point in view.points
-        if point.measurement.top1 >= measured.top1 and point.measurement.gflops <= measured.gflops
+        if sign * (score.of(point.measurement) - value) >= 0.0
+        and point.measurement.gflops <= measured.gflops
     )
+    difference = f"{score.of(better.measurement) - value:+.{score.digits}f} {score.unit}".rstrip()
     return (
-        f"Dominated by trial {better.number}: {better.measurement.top1 - measured.top1:+.2f} "
-        f"points of top-1 for {better.measurement.gflops - measured.gflops:+.4f} GFLOPs."
+        f"Dominated by trial {better.number}: {difference} of {score.title} for "
+        f"{better.measurement.gflops - measured.gflops:+.4f} GFLOPs."
     )
+
+
+def _predicted(view: View, measured: Measurement) -> str:
+    """What its KL foretells of top-1, in a sentence; or why nothing."""
+    found, foretold = view.relation, view.predicted(measured)
+    if foretold is not None:
+        return f" By its KL, all images would change top-1 by {foretold.in_words()}."
+    if found is None:  # no labels, or too few full measurements
+        return ""
+    if found.is_weak:
+        return " KL and top-1 are too weakly related here to predict top-1 on all images."
+    return " Its KL is beyond that of all full measurements, so top-1 is not predicted from it."
 
 
 def _unmeasured(record: TrialRecord) -> str:

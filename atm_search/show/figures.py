@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from atm_search.errors import InputError
 from atm_search.measure.measurement import Measurement
 from atm_search.search.frontier import FrontierPoint
+from atm_search.search.scores import TOP1, Score
 from atm_search.search.study_file import PublishedSection
 from atm_search.search.trials import TrialRecord
 from atm_search.show.picks import NAMES
@@ -27,47 +28,55 @@ BLUE, GREY, LIGHT, RED, GREEN, ORANGE = (
     "#d97706",
 )
 RIVALS = ("#7c3aed", "#0891b2", "#be185d", "#4d7c0f", "#b45309", "#0f766e", "#a21caf", "#57534e")
-HOVER = "%{text}<br>%{x:.4f} GFLOPs, top-1 %{y:.2f} %<extra></extra>"
+AXES = {
+    "top1": "top-1 (%)",
+    "kl": "KL divergence from the dense model (nats)",
+    "feature": "cosine distance of the feature from the dense model's",
+}
+"""Title of a score's axis."""
 
 
 def frontier_figure(view: View) -> go.Figure:
-    """Accuracy against GFLOPs: every trial, the frontier with intervals, what it compares with.
+    """The score against GFLOPs: every trial, the frontier with error bars, what it compares with.
 
-    The intervals are those of the paired change, drawn around the point: how far it may really be
-    from the dense line. Accuracies of other images, those of early-stopped trials and of published
-    figures, are drawn at their own change from the dense line. Where latency is an objective too,
-    a second panel has it on its axis.
+    Bars of top-1 are 95 % intervals of the paired change, drawn around the point: how far it may
+    really be from the dense line. Accuracies of other images, those of early-stopped trials and of
+    published figures, are drawn at their own change from the dense line. Without labels the score
+    is a distance from the dense model, downwards the better, and bars are its standard error.
+    Where latency is an objective too, a second panel has it on its axis.
     """
     return _with_latency(view) if view.study.objectives.latency else _by_gflops(view)
 
 
 def _by_gflops(view: View) -> go.Figure:
     figure = go.Figure()
-    dense, published = view.study.dense, view.published
-    _add_lossless(figure, view)
+    dense, published, score = view.study.dense, view.published, view.score
+    if score.is_accuracy:
+        _add_lossless(figure, view)
     _add_trials(figure, view)
     if published is not None:
         _add_published(figure, published, dense.top1)
     for (name, points), colour in zip(view.rivals.items(), RIVALS, strict=False):
-        _add_line(figure, points, name=name, colour=colour)
-    _add_line(figure, view.points, name="frontier, 95 % interval", colour=BLUE, error=True)
+        _add_line(figure, points, score, name=name, colour=colour)
+    bars = "95 % interval" if score.is_accuracy else "standard error"
+    _add_line(figure, view.points, score, name=f"frontier, {bars}", colour=BLUE, error=True)
     _add_confirmed(figure, view)
     _add_picks(figure, view)
     figure.add_scatter(
         x=[dense.gflops],
-        y=[dense.top1],
+        y=[score.of_dense(dense)],
         text=["dense"],
         name="dense model",
         mode="markers",
         marker={"color": RED, "size": 12, "symbol": "star"},
-        hovertemplate=HOVER,
+        hovertemplate=_hover(score),
     )
-    figure.add_hline(y=dense.top1, line={"color": RED, "width": 1, "dash": "dot"})
+    figure.add_hline(y=score.of_dense(dense), line={"color": RED, "width": 1, "dash": "dot"})
     figure.update_layout(
-        title=f"{view.study.name}: accuracy and compute on {dense.images:,} images",
+        title=f"{view.study.name}: {score.title} and compute on {dense.images:,} images",
         xaxis_title="GFLOPs per image (10<sup>9</sup> multiply-adds)",
-        yaxis_title="top-1 (%)",
-        yaxis_range=_accuracies(view),
+        yaxis_title=AXES[score.name],
+        yaxis_range=_range(view),
         template="plotly_white",
         legend={"orientation": "h", "y": -0.18},
         width=900,
@@ -84,7 +93,7 @@ def _with_latency(view: View) -> go.Figure:
     joins them.
     """
     figure = _by_gflops(view)
-    dense = view.study.dense
+    dense, score = view.study.dense, view.score
     figure.update_traces(mode="markers", selector={"mode": "lines+markers"})
     raced = {record.number for record in view.raced}
     timed = [
@@ -100,22 +109,23 @@ def _with_latency(view: View) -> go.Figure:
     ):
         figure.add_scatter(
             x=[m.latency_ms for _, m, _ in rows],
-            y=[dense.top1 + m.delta_top1 for _, m, _ in rows],
+            y=[score.estimate(m, dense) for _, m, _ in rows],
             text=[f"{name}, trial {number}<br>{params_text(given)}" for number, _, given in rows],
-            error_y=_intervals([m for _, m, _ in rows]) if name == "frontier" else None,
+            error_y=_intervals([m for _, m, _ in rows], score) if name == "frontier" else None,
             customdata=[number for number, _, _ in rows],
             mode="markers",
             marker={"color": colour, "size": size, "symbol": symbol},
-            hovertemplate="%{text}<br>%{x:.2f} ms, top-1 %{y:.2f} %<extra></extra>",
+            hovertemplate=_hover(score, "%{x:.2f} ms"),
             showlegend=False,
             xaxis="x2",
         )
     figure.add_scatter(
         x=[dense.latency_ms],
-        y=[dense.top1],
+        y=[score.of_dense(dense)],
+        text=["dense"],
         mode="markers",
         marker={"color": RED, "size": 12, "symbol": "star"},
-        hovertemplate="dense: %{x:.2f} ms, top-1 %{y:.2f} %<extra></extra>",
+        hovertemplate=_hover(score, "%{x:.2f} ms"),
         showlegend=False,
         xaxis="x2",
     )
@@ -192,9 +202,10 @@ def _add_markers(
     symbol: str,
 ) -> None:
     pairs = [(record, m) for record in records if (m := record.measurement) is not None]
+    score, dense = view.score, view.study.dense
     figure.add_scatter(
         x=[m.gflops for _, m in pairs],
-        y=[view.study.dense.top1 + m.delta_top1 for _, m in pairs],
+        y=[score.estimate(m, dense) for _, m in pairs],
         text=[f"trial {r.number}, {m.images:,} images<br>{settings_text(r)}" for r, m in pairs],
         customdata=[record.number for record, _ in pairs],
         name=name,
@@ -206,7 +217,7 @@ def _add_markers(
             "symbol": symbol,
             "line": {"color": colour, "width": 1},
         },
-        hovertemplate=HOVER,
+        hovertemplate=_hover(score),
     )
 
 
@@ -221,13 +232,14 @@ def _add_published(figure: go.Figure, published: PublishedSection, top1: float) 
         mode="lines+markers",
         line={"color": "#111827", "width": 1, "dash": "dash"},
         marker={"size": 5, "symbol": "diamond"},
-        hovertemplate=HOVER,
+        hovertemplate=_hover(TOP1),
     )
 
 
 def _add_line(
     figure: go.Figure,
     points: Sequence[FrontierPoint],
+    score: Score,
     *,
     name: str,
     colour: str,
@@ -236,8 +248,8 @@ def _add_line(
     measured = [point.measurement for point in points]
     figure.add_scatter(
         x=[m.gflops for m in measured],
-        y=[m.top1 for m in measured],
-        error_y=_intervals(measured) if error else None,
+        y=[score.of(m) for m in measured],
+        error_y=_intervals(measured, score) if error else None,
         text=[f"{name.split(',')[0]}, trial {p.number}<br>{settings_text(p)}" for p in points],
         # Only of this study: others' numbers are not for a click.
         customdata=[point.number for point in points] if error else None,
@@ -245,7 +257,7 @@ def _add_line(
         mode="lines+markers",
         line={"color": colour, "shape": "hv", "width": 1.5},
         marker={"size": 8 if error else 6},
-        hovertemplate=HOVER,
+        hovertemplate=_hover(score),
     )
 
 
@@ -254,29 +266,31 @@ def _add_confirmed(figure: go.Figure, view: View) -> None:
     pairs = [(point, c.measurement) for point in view.points if (c := point.confirmation)]
     if not pairs:
         return
+    score = view.score
     figure.add_scatter(
         x=[m.gflops for _, m in pairs],
-        y=[view.study.dense.top1 + m.delta_top1 for _, m in pairs],
-        error_y=_intervals([m for _, m in pairs]),
+        y=[score.of_dense(view.study.dense) + score.change(m) for _, m in pairs],
+        error_y=_intervals([m for _, m in pairs], score),
         text=[
-            f"confirmed on {m.images:,} others, trial {p.number}<br>{params_text(p.params)}"
+            f"confirmed on {m.images:,} others, trial {p.number}<br>{settings_text(p)}"
             for p, m in pairs
         ],
         customdata=[point.number for point, _ in pairs],
         name="confirmed change, other images",
         mode="markers",
         marker={"color": ORANGE, "size": 8, "symbol": "diamond-open"},
-        hovertemplate=HOVER,
+        hovertemplate=_hover(score),
     )
 
 
-def _intervals(measured: Sequence[Measurement]) -> dict[str, Any]:
-    """Error bars of the changes of top-1."""
+def _intervals(measured: Sequence[Measurement], score: Score) -> dict[str, Any]:
+    """Error bars."""
+    bars = [score.bars(m) for m in measured]
     return {
         "type": "data",
         "symmetric": False,
-        "array": [m.delta_ci95[1] - m.delta_top1 for m in measured],
-        "arrayminus": [m.delta_top1 - m.delta_ci95[0] for m in measured],
+        "array": [above for _, above in bars],
+        "arrayminus": [below for below, _ in bars],
         "thickness": 1,
         "width": 3,
     }
@@ -291,7 +305,7 @@ def _add_picks(figure: go.Figure, view: View) -> None:
     chosen = [points[number].measurement for number in by_number]
     figure.add_scatter(
         x=[m.gflops for m in chosen],
-        y=[m.top1 for m in chosen],
+        y=[view.score.of(m) for m in chosen],
         text=[" and ".join(names) for names in by_number.values()],
         textposition="top left",
         textfont={"color": BLUE, "size": 11},
@@ -303,13 +317,22 @@ def _add_picks(figure: go.Figure, view: View) -> None:
     )
 
 
-def _accuracies(view: View) -> list[float]:
-    """From just below the frontier to just above it: useless trials far below are cut off."""
-    top1 = view.study.dense.top1
-    shown = [point.measurement for point in view.points]
-    shown += [point.confirmation.measurement for point in view.points if point.confirmation]
-    lows = [top1 + measured.delta_ci95[0] for measured in shown]
-    highs = [top1 + measured.delta_ci95[1] for measured in shown]
-    low, high = min([*lows, top1 - 1]), max([*highs, top1 + 0.5])
-    margin = 0.05 * (high - low)
+def _hover(score: Score, cost: str = "%{x:.4f} GFLOPs") -> str:
+    unit = " %" if score.is_accuracy else f" {score.unit}".rstrip()
+    value = f"{score.title} %{{y:.{score.digits}f}}{unit}"
+    return f"%{{text}}<br>{cost}, {value}<extra></extra>"
+
+
+def _range(view: View) -> list[float]:
+    """From just below the frontier to just above it: useless trials far off are cut off."""
+    score, dense = view.score, view.score.of_dense(view.study.dense)
+    ends = [dense - 1, dense + 0.5] if score.is_accuracy else [dense]
+    for point in view.points:
+        confirmed = [] if point.confirmation is None else [point.confirmation.measurement]
+        for measured in (point.measurement, *confirmed):
+            value = dense + score.change(measured)
+            below, above = score.bars(measured)
+            ends += [value - below, value + above]
+    low, high = min(ends), max(ends)
+    margin = 0.05 * ((high - low) or 1.0)
     return [low - margin, high + margin]

@@ -14,11 +14,13 @@ from atm_search.search.frontier import (
     hypervolume,
     hypervolume_history,
     measured_points,
+    partial_points,
     reference_point,
 )
+from atm_search.search.scores import FEATURE, KL, Score
 from atm_search.search.study import Study
 from atm_search.search.trials import Confirmation, TrialRecord, tally
-from atm_search.show.tables import change_text, saving, settings_text
+from atm_search.show.tables import saving, settings_text
 
 MOST_COLUMNS = 6
 """Parameters that get a column each; DiffRate has 24."""
@@ -29,8 +31,8 @@ def frontier_table(
 ) -> Table:
     """A row per frontier point, from the fewest GFLOPs to the most, and one for the dense model.
 
-    With dominated points, a first column says which are on the frontier (*) and which break a
-    constraint (!).
+    With dominated points, a first column says which are on the frontier (*), which break a
+    constraint (!), and which were raced out (~): the change of top-1 of these is predicted.
     """
     dense = study.dense
     best = frontier(records, dense, study.objectives)
@@ -49,7 +51,7 @@ def frontier_table(
     others = ["confirmed change"] if confirmed else []
     for heading in ("GFLOPs", "saved", *timed, *_headings(study), *others, "trial"):
         table.add_column(heading, justify="right", no_wrap=True)
-    columns = param_columns(points)
+    columns, found = param_columns(points), _relation(records, dense)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     if not columns:
@@ -64,9 +66,18 @@ def frontier_table(
             saving(measured),
             *([f"{measured.latency_ms:.2f}"] if latency else []),
             *_quality(study, measured),
-            *([_confirmed(point)] if confirmed else []),
+            *([_confirmed(point, study.objectives.score)] if confirmed else []),
             str(point.number),
             *([str(point.params[name]) for name in columns] or [settings_text(point)]),
+        )
+    for point in partial_points(records, dense) if with_dominated else ():
+        table.add_row(
+            "~",
+            f"{point.measurement.gflops:.4f}",
+            saving(point.measurement),
+            *_foretold(study, point.measurement, found),
+            str(point.number),
+            *(str(point.params.get(name, "")) for name in columns),
         )
     table.add_section()
     quality = [""] * len(_headings(study))
@@ -112,6 +123,11 @@ def frontier_summary(
             _values(point) | {"feasible": point.feasible, "on_frontier": point.number in numbers}
             for point in measured_points(records, dense)
         ]
+        summary["partial"] = [
+            _values(point)
+            | {"feasible": point.feasible, "predicted": _prediction(point, found, dense)}
+            for point in partial_points(records, dense)
+        ]
     return summary
 
 
@@ -133,16 +149,21 @@ def param_columns(points: Sequence[FrontierPoint]) -> list[str]:
 def _headings(study: Study) -> list[str]:
     """Columns that say how good a point is."""
     accuracy = ["top-1", "change", "95 % interval"] if study.dense.has_labels else []
-    if study.objectives.searched == "kl":
-        return ["KL", "agreement", *accuracy]
+    match study.objectives.searched:
+        case "kl":
+            return ["KL", "agreement", *accuracy]
+        case "feature":
+            return [FEATURE.title]
     return accuracy
 
 
 def _quality(study: Study, measured: Measurement) -> list[str]:
     """One measurement in those columns."""
     shown = []
+    if study.objectives.searched == "feature":
+        shown = [FEATURE.text(measured)]
     if study.objectives.searched == "kl":
-        shown = [f"{measured.kl:.4f} ± {measured.kl_se:.4f}", f"{measured.agreement:.2f}"]
+        shown = [KL.text(measured), f"{measured.agreement:.2f}"]
     if study.dense.has_labels:
         low, high = measured.delta_ci95
         shown += [
@@ -153,8 +174,27 @@ def _quality(study: Study, measured: Measurement) -> list[str]:
     return shown
 
 
-def _confirmed(point: FrontierPoint) -> str:
-    return "" if point.confirmation is None else change_text(point.confirmation.measurement)
+def _foretold(study: Study, measured: Measurement, found: Relation | None) -> list[str]:
+    """One measurement on fewer images in those columns: its distance, and what it foretells."""
+    shown = _quality(study, measured)
+    if study.dense.has_labels:
+        foretold = None if found is None else found.predict(measured, study.dense.images)
+        shown[-3:] = ["", "", ""]
+        if foretold is not None:
+            low, high = foretold.ci95
+            shown[-2:] = [f"{foretold.delta_top1:+.2f}", f"{low:+.2f} to {high:+.2f}"]
+    return shown
+
+
+def _prediction(
+    point: FrontierPoint, found: Relation | None, dense: Dense
+) -> dict[str, Any] | None:
+    foretold = None if found is None else found.predict(point.measurement, dense.images)
+    return None if foretold is None else foretold.to_dict()
+
+
+def _confirmed(point: FrontierPoint, score: Score) -> str:
+    return "" if point.confirmation is None else score.text(point.confirmation.measurement)
 
 
 def _confirmed_on(points: Sequence[FrontierPoint]) -> list[str]:
@@ -189,10 +229,17 @@ def _caption(
     lines = [f"Optimised: {goals.in_words()}."]
     if with_dominated:
         lines.append("* on the frontier, ! breaks a constraint.")
+        if partial_points(records, study.dense):
+            lines.append(_about_partial(study, _relation(records, study.dense)))
     if goals.searched == "kl":
         lines.append(
             "KL divergence from the dense model in nats, with its standard error; agreement: "
             "percent of images that get the dense model's class."
+        )
+    if goals.searched == "feature":
+        lines.append(
+            "Feature distance: mean cosine distance of the pooled feature from the dense model's, "
+            "with its standard error."
         )
     if study.dense.has_labels:
         lines.append(
@@ -207,7 +254,7 @@ def _caption(
         )
     lines += _confirmed_on(best)
     found = _relation(records, study.dense)
-    if found is not None and goals.searched == "kl":
+    if found is not None:
         lines.append(found.in_words())
     lines.append(_hypervolume(study, best))
     counts = tally(records)
@@ -223,19 +270,31 @@ def _caption(
     return " ".join(lines)
 
 
+def _about_partial(study: Study, found: Relation | None) -> str:
+    """What the figures of points that were raced out are."""
+    text = "~ raced out: figures are of fewer images"
+    if not study.dense.has_labels:
+        return f"{text}."
+    if found is None or found.is_weak:
+        why = "too few are measured in full" if found is None else "KL and top-1 relate too weakly"
+        return f"{text}; {why} to predict the change of top-1 from KL."
+    return (
+        f"{text}; the change of top-1 on all of them is predicted from KL, with a 95 % prediction "
+        f"interval, unless KL is above {found.largest_kl:.4f}, the most that was measured in full."
+    )
+
+
 def _relation(records: Sequence[TrialRecord], dense: Dense) -> Relation | None:
     return relation(point.measurement for point in measured_points(records, dense))
 
 
 def _hypervolume(study: Study, best: Sequence[FrontierPoint]) -> str:
     area = hypervolume(best, study.dense, study.objectives)
-    score, gflops, *latency = reference_point(study.dense, study.objectives)
-    if study.objectives.reported == "kl":
-        unit, limit = "nats", f"KL {score:g} nats"
-    else:
-        unit, limit = "points", f"top-1 {score:.2f} %"
-    units = [unit, "GFLOPs", *("ms" for _ in latency)]
-    limits = [limit, f"{gflops:.4f} GFLOPs", *(f"{time:.2f} ms" for time in latency)]
+    far, gflops, *latency = reference_point(study.dense, study.objectives)
+    score = study.objectives.score
+    limit = f"top-1 {far:.2f} %" if score.is_accuracy else f"{score.title} {far:g} {score.unit}"
+    units = [*filter(None, [score.unit]), "GFLOPs", *("ms" for _ in latency)]
+    limits = [limit.rstrip(), f"{gflops:.4f} GFLOPs", *(f"{time:.2f} ms" for time in latency)]
     return (
         f"Hypervolume {area:.4f} {' x '.join(units)}, from the reference point {', '.join(limits)}."
     )

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from atm_search.merging.registry import methods
+from atm_search.search.dense import Dense
 from atm_search.search.frontier import reference_point
 from atm_search.search.judged import judged
+from atm_search.search.objectives import TOP1
 from atm_search.search.space import Space
 from atm_search.search.study import Study
 from atm_search.show.picks import NAMES
@@ -24,7 +26,8 @@ def note(view: View) -> list[str]:
         f"{', '.join(identity.methods).upper()} in {identity.model}, searched by "
         f"{study.plan.sampler} over {_count(identity.space.size)} configurations, on "
         f"{dense.images:,} images ({source}). "
-        f"The dense model reaches top-1 {dense.top1:.2f} % for {dense.gflops:.4f} GFLOPs.",
+        f"The dense model{_reaches(dense)} costs {dense.gflops:.4f} GFLOPs. "
+        f"Optimised: {study.objectives.in_words()}.",
         f"{status_text(status(view))}; {len(view.points)} configurations on the frontier.",
     ]
     limits = identity.constraints.to_dict()
@@ -35,22 +38,35 @@ def note(view: View) -> list[str]:
         return [*lines, "No finished trial yet: the frontier appears with the first."]
     for name, what in NAMES.items():
         point = view.picks.get(name)
-        found = "none found" if point is None else pick_text(point)
+        if point is None and not view.score.is_accuracy:
+            continue  # a pick by what is lost, which nobody knows here
+        found = "none found" if point is None else pick_text(point, view.score)
         lines.append(f"{name.replace('_', ' ').capitalize()} ({what}): {found}.")
     return lines
 
 
 def caveats(view: View) -> list[str]:
     """How far the figures can be trusted."""
-    top1, gflops, *latency = reference_point(view.study.dense, view.study.objectives)
-    limits = [f"top-1 {top1:.2f} %", f"{gflops:.4f} GFLOPs", *(f"{ms:.2f} ms" for ms in latency)]
-    lines = [
+    score = view.score
+    far, gflops, *latency = reference_point(view.study.dense, view.study.objectives)
+    meaning = (
         "Intervals are 95 % intervals of the paired change of top-1 against the dense model on the "
-        "same images. The frontier's points were chosen for looking good on these very images: on "
+        "same images."
+        if score.is_accuracy
+        else f"After ± stands the standard error of {score.title}, which is a distance from the "
+        "dense model: 0 is the dense model itself. What it costs in accuracy, only labels can tell."
+    )
+    unit = "%" if score.is_accuracy else score.unit
+    limits = [f"{score.title} {far:.2f} {unit}".rstrip(), f"{gflops:.4f} GFLOPs"]
+    limits += [f"{ms:.2f} ms" for ms in latency]
+    lines = [
+        f"{meaning} The frontier's points were chosen for looking good on these very images: on "
         "others they will look a little worse.",
         f"The picks are judged by {judged(view.points, view.study.objectives).on}.",
         f"Hypervolume is measured from {', '.join(limits)}.",
     ]
+    if view.relation is not None:
+        lines.append(view.relation.in_words())
     if view.raced:
         lines.append(
             "Trials that were raced out were measured on fewer images, until others were surely "
@@ -123,7 +139,7 @@ def _options(study: Study) -> Iterator[str]:
         "--dtype": protocol.get("dtype"),
         "--crop-pct": protocol.get("preprocessing", {}).get("crop_pct"),
         "--method": identity.method,
-        "--objectives": str(identity.objectives),
+        "--objectives": None if study.objectives == TOP1 else str(study.objectives),
         "--latency-batch-size": protocol.get("latency", {}).get("batch_size"),
         "--max-drop": identity.constraints.max_drop,
         "--max-gflops": identity.constraints.max_gflops,
@@ -146,6 +162,10 @@ def _plain(value: Any) -> str:
     if not isinstance(value, Mapping):
         return str(value)
     return ", ".join(f"{name} {part}" for name, part in value.items())
+
+
+def _reaches(dense: Dense) -> str:
+    return f" reaches top-1 {dense.top1:.2f} % and" if dense.has_labels else ""
 
 
 def _path(hint: str | None) -> str | None:

@@ -13,6 +13,7 @@ from plotly.io import to_json
 from plotly.offline import get_plotlyjs
 
 from atm_search.show.charts import (
+    fidelity_figure,
     hypervolume_figure,
     importance_figure,
     thresholds_figure,
@@ -38,9 +39,12 @@ def figures(view: View, *, history: Sequence[float]) -> dict[str, go.Figure]:
     """
     found: dict[str, go.Figure | None] = {"frontier": frontier_figure(view)}
     if view.points:
+        found["fidelity"] = fidelity_figure(view)
         found["tokens"] = tokens_figure(view)
         found["thresholds"] = thresholds_figure(view)
-        found["hypervolume"] = hypervolume_figure(history, latency=view.study.objectives.latency)
+        found["hypervolume"] = hypervolume_figure(
+            history, view.score.unit, latency=view.study.objectives.latency
+        )
     shares = importance(view.study)
     if shares:
         found["importance"] = importance_figure(shares)

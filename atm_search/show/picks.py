@@ -25,6 +25,8 @@ def picks(
 ) -> dict[str, FrontierPoint]:
     """The picks by name, as far as a frontier has them, judged as `export` judges them.
 
+    Without labels nobody knows what is lost, so only the knee is there.
+
     Args:
         points: the frontier, from the fewest GFLOPs to the most.
         objectives: of the study.
@@ -34,6 +36,6 @@ def picks(
     found = {}
     for name, rule in RULES.items():
         with suppress(StudyError):  # none fits
-            chosen = pick(Rule.parse(rule), candidates)[0].point
+            chosen = pick(Rule.parse(rule), candidates, objectives=objectives)[0].point
             found[name] = by_number[chosen.number]
     return found

@@ -92,7 +92,7 @@ def _rows(view: View) -> str:
     rows = []
     for point in measured:
         flat = point | point["params"]
-        low, high = flat.pop("delta_ci95")
+        low, high = flat.pop("delta_ci95") or (None, None)
         del flat["params"]
         other = flat.pop("confirmed") or {}
         timed = flat.pop("latency") or {}

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from atm_search.search.frontier import FrontierPoint
-from atm_search.show.tables import change_text, saving, settings_text
+from atm_search.search.scores import Score
+from atm_search.show.tables import saving, settings_text
 from atm_search.show.view import View
 
 RECENT = 20
@@ -84,7 +85,7 @@ def status_table(view: View) -> Table:
     table.add_column()
     table.add_row("progress", status_text(status(view)))
     for pick, point in view.picks.items():
-        table.add_row(pick, pick_text(point))
+        table.add_row(pick, pick_text(point, view.score))
     if not view.points:
         table.add_row("frontier", "no finished trial yet")
     return table
@@ -99,16 +100,18 @@ def status_summary(view: View) -> dict[str, Any]:
     }
 
 
-def pick_text(point: FrontierPoint) -> str:
+def pick_text(point: FrontierPoint, score: Score) -> str:
     """A configuration and what it gives, in one line."""
     m = point.measurement
-    low, high = m.delta_ci95
-    confirmed = ""
+    quality = f"{score.title} {score.text(m)} {score.unit}".rstrip()
+    if score.is_accuracy:
+        low, high = m.delta_ci95
+        quality = f"top-1 {m.top1:.2f} % ({m.delta_top1:+.2f}, {low:+.2f} to {high:+.2f})"
     if point.confirmation is not None:
-        confirmed = f", confirmed {change_text(point.confirmation.measurement)}"
+        quality += f", confirmed {score.text(point.confirmation.measurement)}"
     return (
-        f"trial {point.number}: {m.gflops:.4f} GFLOPs ({saving(m)}), top-1 {m.top1:.2f} % "
-        f"({m.delta_top1:+.2f}, {low:+.2f} to {high:+.2f}){confirmed}, {settings_text(point)}"
+        f"trial {point.number}: {m.gflops:.4f} GFLOPs ({saving(m)}), {quality}, "
+        f"{settings_text(point)}"
     )
 
 

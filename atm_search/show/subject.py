@@ -47,6 +47,7 @@ def open_subject(
         checkpoint=checkpoint,
         crop_pct=preprocessing.get("crop_pct"),
         device=device,
+        headless=identity.objectives.headless,
     )
     if model.weights_digest != identity.weights_digest:
         raise CheckpointError(
@@ -54,7 +55,7 @@ def open_subject(
             f"of study '{study.name}' ({identity.weights_digest[:8]})."
         )
     images = min(CANDIDATES, identity.images)
-    shard = open_shard(model, data=data, images=images, skip_corrupt=True)
+    shard = open_shard(model, data=data, images=images, skip_corrupt=True, need_labels=False)
     return Subject(model, shard)
 
 

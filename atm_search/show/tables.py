@@ -8,6 +8,7 @@ from rich.table import Table
 from atm_search.measure.measurement import Measurement
 from atm_search.search.dense import Dense
 from atm_search.search.frontier import FrontierPoint
+from atm_search.search.scores import FEATURE, KL
 from atm_search.search.trials import TrialRecord
 
 
@@ -27,11 +28,15 @@ def measurement_table(measurement: Measurement, *, title: str) -> Table:
         ("top-5", f"{m.top5:.2f} %   (dense {m.dense_top5:.2f} %)"),
     )
     unknown = (("top-1", "unknown: the images have no labels"),)
+    kl = (
+        ("agreement", f"{m.agreement:.2f} % of images get the dense model's class"),
+        ("KL", f"{KL.text(m)} nats from the dense model's probabilities"),
+    )
+    feature = (("feature", f"{FEATURE.text(m)}, cosine distance from the dense model's"),)
     for name, text in (
         ("images", f"{m.images:,}"),
-        *(accuracy if m.has_labels else unknown),
-        ("agreement", f"{m.agreement:.2f} % of images get the dense model's class"),
-        ("KL", f"{m.kl:.4f} ± {m.kl_se:.4f} nats from the dense model's probabilities"),
+        *(accuracy if m.has_labels else unknown if m.has_head else ()),
+        *(kl if m.has_head else feature),
         ("GFLOPs", f"{m.gflops:.4f}   (dense {m.dense_gflops:.4f}; {saving(m)})"),
         ("matching", f"{m.matching_gflops:.5f} GFLOPs on top"),
         ("tokens", "  ".join(f"{count:.0f}" for count in m.tokens_per_layer)),
@@ -57,12 +62,6 @@ def saving(measurement: Measurement) -> str:
 def settings_text(configured: TrialRecord | FrontierPoint) -> str:
     """Method and parameters of a trial or point in one line."""
     return f"{configured.method or ''} {params_text(configured.params)}".strip()
-
-
-def change_text(measurement: Measurement) -> str:
-    """Change of top-1 against the dense model with its interval, in percentage points."""
-    low, high = measurement.delta_ci95
-    return f"{measurement.delta_top1:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def params_text(params: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from atm_search.measure.measurement import Measurement
+from atm_search.search.scores import FEATURE, KL
 from atm_search.search.trials import TrialRecord, tally
 from atm_search.show.progress import progress_bar
 from atm_search.show.tables import saving, settings_text
@@ -66,7 +67,7 @@ def trial_line(record: TrialRecord) -> str:
     if measured is None:
         return f"{start} | failed: {record.reason}"
     figures = (
-        f"{start} | {_quality(measured)}KL {measured.kl:.4f}, "
+        f"{start} | {_quality(measured)}{_distance(measured)}, "
         f"{measured.gflops:.4f} GFLOPs ({saving(measured)})"
         + ("" if measured.latency is None else f", {measured.latency_ms:.2f} ms")
     )
@@ -82,6 +83,11 @@ def _quality(measured: Measurement) -> str:
     if not measured.has_labels:
         return ""
     return f"top-1 {measured.top1:.2f} % ({measured.delta_top1:+.2f}), "
+
+
+def _distance(measured: Measurement) -> str:
+    score = KL if measured.has_head else FEATURE
+    return f"{score.title} {measured.distance:.{score.digits}f}"
 
 
 def racing_text(racing: Mapping[str, Any]) -> str:

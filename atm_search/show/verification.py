@@ -6,6 +6,7 @@ from rich.table import Table
 
 from atm_search.deploy.verify import Check, Verification
 from atm_search.measure.measurement import Measurement
+from atm_search.search.scores import FEATURE, KL
 from atm_search.show.tables import saving
 
 
@@ -34,19 +35,21 @@ def verification_table(verification: Verification, *, title: str) -> Table:
 
 
 def batch_size_table(measurements: Mapping[int, Measurement]) -> Table:
-    """A row per batch size: what batch-adaptive merging makes of it."""
+    """A row per batch size, one at least: what batch-adaptive merging makes of it."""
     table = Table(title="By batch size", title_justify="left")
-    for heading in ("batch size", "GFLOPs", "saved", "top-1", "change", "95 % interval"):
+    first = next(iter(measurements.values()))
+    labelled, score = first.has_labels, KL if first.has_head else FEATURE
+    quality = ("top-1", "change", "95 % interval") if labelled else (score.title,)
+    for heading in ("batch size", "GFLOPs", "saved", *quality):
         table.add_column(heading, justify="right", no_wrap=True)
     for batch_size, measured in measurements.items():
         low, high = measured.delta_ci95
+        accuracy = (f"{measured.top1:.2f}", f"{measured.delta_top1:+.2f}")
         table.add_row(
             str(batch_size),
             f"{measured.gflops:.4f}",
             saving(measured),
-            f"{measured.top1:.2f}",
-            f"{measured.delta_top1:+.2f}",
-            f"{low:+.2f} to {high:+.2f}",
+            *((*accuracy, f"{low:+.2f} to {high:+.2f}") if labelled else (score.text(measured),)),
         )
     return table
 

@@ -8,8 +8,11 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from atm_search.errors import StudyError
-from atm_search.search.frontier import FrontierPoint, frontier
+from atm_search.measure.measurement import Measurement
+from atm_search.search.fidelity import Prediction, Relation, relation
+from atm_search.search.frontier import FrontierPoint, frontier, measured_points
 from atm_search.search.identity import Identity
+from atm_search.search.scores import Score
 from atm_search.search.study import Study, load, names
 from atm_search.search.study_file import PublishedSection
 from atm_search.search.trials import TrialRecord
@@ -40,9 +43,25 @@ class View:
         return picks(self.points, self.study.objectives)
 
     @property
+    def score(self) -> Score:
+        """What the frontier trades for GFLOPs."""
+        return self.study.objectives.score
+
+    @property
     def published(self) -> PublishedSection | None:
-        """What others have published of the same model."""
-        return published(self.study.identity.model)
+        """What others have published of the same model: accuracies, beside which none else go."""
+        return published(self.study.identity.model) if self.score.is_accuracy else None
+
+    @property
+    def relation(self) -> Relation | None:
+        """Of KL and top-1 over what is measured in full."""
+        points = measured_points(self.records, self.study.dense)
+        return relation(point.measurement for point in points)
+
+    def predicted(self, measurement: Measurement) -> Prediction | None:
+        """What the relation foretells for a measurement on some of the images."""
+        found = self.relation
+        return None if found is None else found.predict(measurement, self.study.dense.images)
 
     @property
     def raced(self) -> list[TrialRecord]:
@@ -61,11 +80,7 @@ def view(study: Study, others: Sequence[Study] = ()) -> View:
     Args:
         study: the study to look at.
         others: studies of the same store; those that can be compared become rivals.
-
-    Raises:
-        StudyError: its images have no labels.
     """
-    study.require_labels("a picture of the frontier")
     trials = study.optuna.get_trials(deepcopy=False)
     records = [TrialRecord.of(trial) for trial in trials]
     return View(

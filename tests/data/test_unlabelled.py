@@ -74,7 +74,7 @@ def test_a_measurement_without_labels_says_all_that_needs_none(
     text = race.outcomes.to_text()
     again = Outcomes.from_text(text)
     assert again.hits is None
-    assert again.kl.tolist() == race.outcomes.kl.tolist()
+    assert again.distances.tolist() == race.outcomes.distances.tolist()
 
 
 def test_races_without_labels_are_on_kl() -> None:

@@ -105,7 +105,7 @@ def test_a_race_sees_every_image_and_ends_a_measurement_with_its_first_ones(
     full = evaluator.measure(SOME, race=own)
     assert full == evaluator.measure(SOME)
     assert int(own.outcomes.hits.sum()) == full.top1_hits
-    assert float(own.outcomes.kl.mean()) == pytest.approx(full.kl, rel=0.01)
+    assert float(own.outcomes.distances.mean()) == pytest.approx(full.kl, rel=0.01)
     assert own.outcomes.gflops.tolist()[0] > 0
     perfect = Outcomes.of([True] * 50, [0.0] * 50, [0.0] * 4)
     race = Race([Rival(3, perfect)])

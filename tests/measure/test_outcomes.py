@@ -12,7 +12,7 @@ def test_outcomes_come_back_equal(images: int) -> None:
     rng = np.random.default_rng(images)
     kept = Outcomes.of(rng.random(images) < 0.8, rng.random(images), rng.random(images // 100 + 1))
     again = Outcomes.from_text(kept.to_text())
-    for name in ("hits", "kl", "gflops"):
+    for name in ("hits", "distances", "gflops"):
         ours, theirs = getattr(kept, name), getattr(again, name)
         assert ours.dtype == theirs.dtype
         assert (ours == theirs).all()

@@ -30,7 +30,7 @@ def went(ours: Outcomes, *rivals: Outcomes, rules: RaceRules | None = None) -> R
     race = Race([Rival(number, rival) for number, rival in enumerate(rivals)], rules)
     for batch, gflops in enumerate(ours.gflops):
         images = slice(batch * BATCH, (batch + 1) * BATCH)
-        if not race.add(ours.hits[images], ours.kl[images], float(gflops)):
+        if not race.add(ours.hits[images], ours.distances[images], float(gflops)):
             break
     return race
 

@@ -16,7 +16,7 @@ from atm_search.search.dense import Dense
 from atm_search.search.fidelity import relation, spearman
 from atm_search.search.frontier import FrontierPoint, frontier, hypervolume
 from atm_search.search.identity import Identity
-from atm_search.search.objectives import GUIDED, KL, TOP1, Objectives
+from atm_search.search.objectives import FEATURE, GUIDED, KL, TOP1, Objectives
 from atm_search.search.picks import Rule, pick
 from atm_search.search.study import Study, load
 from atm_search.search.worker import run
@@ -46,7 +46,7 @@ def timed(measurement: Measurement, milliseconds: float) -> Measurement:
 
 
 @pytest.mark.parametrize("latency", [False, True])
-@pytest.mark.parametrize("objectives", [TOP1, KL, GUIDED])
+@pytest.mark.parametrize("objectives", [TOP1, KL, GUIDED, FEATURE])
 def test_objectives_survive_their_text_and_an_identity(
     stub: ModuleType, objectives: Objectives, latency: bool
 ) -> None:
@@ -194,6 +194,9 @@ def test_a_search_without_labels_goes_by_kl_from_end_to_end(
         ({"objectives": TOP1}, {}, "Use --objectives kl,gflops"),
         ({"objectives": GUIDED}, {}, "'guided' need labels"),
         ({"objectives": KL}, {"on": "top1"}, "use --race-on kl"),
+        ({"objectives": FEATURE}, {"on": "top1"}, "use --race-on feature"),
+        ({"objectives": FEATURE}, {"on": "kl"}, "use --race-on feature"),
+        ({"objectives": KL}, {"on": "feature"}, "use --race-on kl"),
         ({"objectives": KL, "constraints": Constraints(max_drop=1.0)}, {}, "max_gflops"),
     ],
 )
@@ -236,5 +239,46 @@ def test_the_relation_of_kl_and_top1_is_found_and_called_weak_if_it_is(stub: Mod
     assert weak is not None
     assert weak.is_weak
     assert "Too weak" in weak.in_words()
+    assert weak.predict(noise[3], 1000) is None
     assert relation(strong[:5]) is None
     assert relation(map(without_labels, strong)) is None
+
+
+def test_top1_is_foretold_from_kl_on_few_images_as_often_as_promised(stub: ModuleType) -> None:
+    """Configurations whose change of top-1 scatters around a line; 20 are measured in full."""
+    rng, inside, widths = np.random.default_rng(0), [], []
+    for _ in range(12):
+        kl = rng.uniform(0.01, 0.2, 120)
+        hits = np.round(787 - 300 * kl + rng.normal(0, 8, 120)).astype(int)
+        seen = kl + rng.normal(0, 0.01, 120)  # on 100 of 1,000 images
+        full = [
+            replace(stub.measurement(0.9, int(hit)), kl=float(value))
+            for hit, value in zip(hits, kl, strict=True)
+        ]
+        found = relation(full[:20])
+        assert found is not None
+        for truth, value in zip(full[20:], seen[20:], strict=True):
+            partial = replace(truth, images=100, kl=float(max(value, 0.0)), kl_se=0.01)
+            foretold = found.predict(partial, 1000)
+            if foretold is None:
+                assert value > found.largest_kl
+                continue
+            low, high = foretold.ci95
+            inside.append(low <= truth.delta_top1 <= high)
+            widths.append(high - low)
+    assert 0.93 <= np.mean(inside) <= 0.98
+    assert np.mean(widths) < 5.0  # 4 x 0.8 points of scatter, and what KL on few images adds
+
+
+def test_models_without_a_head_are_only_for_features() -> None:
+    FEATURE.require_head("vit", has_head=False)
+    KL.require_head("vit", has_head=True)
+    with pytest.raises(ParameterError, match=r"vit has no classifier head.*feature,gflops"):
+        KL.require_head("vit", has_head=False)
+
+
+def test_hits_no_better_than_chance_are_known_as_such() -> None:
+    assert Dense(1000, 4, 9, 1.0).is_guessing(1000)
+    assert not Dense(1000, 5, 9, 1.0).is_guessing(1000)
+    assert not Dense(1000, 787, 950, 1.254).is_guessing(1000)
+    assert not UNLABELLED.is_guessing(1000)

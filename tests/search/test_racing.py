@@ -215,7 +215,7 @@ def test_many_outcomes_are_cut_into_parts_that_every_database_takes(stub: Module
     again = TrialRecord.of(create_trial(values=[70.0, 1.0], user_attrs=attributes))
     assert replace(again, number=0) == record
     assert again.outcomes is not None
-    assert (again.outcomes.kl == outcomes.kl).all()
+    assert (again.outcomes.distances == outcomes.distances).all()
     attributes.pop(next(iter(parts)))
     assert TrialRecord.of(create_trial(values=[70.0, 1.0], user_attrs=attributes)).outcomes is None
     assert replace(record, reused_from=0).outcome_parts() == {}

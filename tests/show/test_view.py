@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 
 from atm_search.errors import StudyError
 from atm_search.measure.measurement import Measurement
@@ -12,6 +13,7 @@ from atm_search.search.study import Study
 from atm_search.search.trials import TrialRecord
 from atm_search.show.explanation import explanation_summary, standing
 from atm_search.show.figures import frontier_figure
+from atm_search.show.frontier import frontier_summary, frontier_table
 from atm_search.show.importance import importance
 from atm_search.show.note import caveats, commands, note, provenance
 from atm_search.show.page import figures
@@ -85,6 +87,47 @@ def test_early_stopped_trials_are_told_from_others(seen: View, study: Study) -> 
     traces = {trace.name: trace for trace in frontier_figure(partial).data}
     assert list(traces["raced out (estimate)"].customdata) == [0]
     assert 0 not in traces["trials"].customdata
+
+
+def test_what_was_raced_out_is_foretold_from_its_kl(seen: View, study: Study) -> None:
+    """12 configurations that lose 2.5 points per 0.1 nats, give or take one image of 40."""
+    first = seen.records[0]
+    assert first.measurement is not None
+    hits = first.measurement.dense_top1_hits
+    assert hits is not None
+
+    def record(number: int, kl: float, lost: int, images: int = 40) -> TrialRecord:
+        measured = dataclasses.replace(
+            first.measurement,  # type: ignore[type-var]
+            **{"images": images, "kl": kl, "kl_se": 0.01, "gflops": 0.1 + 0.001 * number},
+            **{"top1_hits": hits - lost, "lost": lost, "gained": 0},
+        )
+        return dataclasses.replace(first, number=number, measurement=measured, params={})
+
+    full = [record(number, 0.1 * number, number + number % 2) for number in range(12)]
+    raced = [record(12, 0.55, 0, images=20), record(13, 9.0, 0, images=20)]
+    partial = dataclasses.replace(seen, records=[*full, *raced])
+    found = partial.relation
+    assert found is not None
+    assert not found.is_weak
+    assert f"By its KL, all images would change top-1 by {found.slope * 0.55:+.2f} points" in (
+        standing(partial, raced[0])
+    )
+    assert "beyond that of all full measurements" in standing(partial, raced[1])
+    low, high = explanation_summary(partial, 12)["predicted"]["ci95"]
+    assert low < found.slope * 0.55 < high
+    assert explanation_summary(partial, 13)["predicted"] is None
+    summary = frontier_summary(study, partial.records, with_dominated=True)
+    assert [point["trial"] for point in summary["partial"]] == [12, 13]
+    assert summary["partial"][0]["predicted"]["ci95"] == [low, high]
+    console = Console(width=200)
+    with console.capture() as printed:
+        console.print(frontier_table(study, partial.records, with_dominated=True))
+    row = next(line for line in printed.get().splitlines() if "~" in line)
+    assert f"{low:+.2f} to {high:+.2f}" in row
+    names = [trace.name for trace in figures(partial, history=[])["fidelity"].data]
+    assert names == ["measured in full", "95 % prediction interval", "fit"]
+    assert any("rank correlation of KL and top-1" in line for line in caveats(partial))
 
 
 def test_published_points_stand_at_their_own_change(seen: View, study: Study) -> None:

@@ -3,7 +3,7 @@
 "use strict";
 
 const POLL_MS = 2000;
-const SIDE_BY_SIDE = ["tokens", "thresholds", "hypervolume", "importance"];
+const SIDE_BY_SIDE = ["tokens", "thresholds", "hypervolume", "importance", "fidelity"];
 const study = new URLSearchParams(location.search).get("study");
 const part = (id) => document.getElementById(id);
 const query = (values) => new URLSearchParams(values).toString();
@@ -18,7 +18,10 @@ function fixed(value, digits, signed) {
   return (signed && value >= 0 ? "+" : "") + value.toFixed(digits);
 }
 
-function changeText({delta_top1: change, delta_ci95: [low, high]}) {
+// The change of top-1 with its interval, or without labels the distance from the dense model.
+function changeText(measured) {
+  if (measured.delta_top1 === null) return Object.values(quality(measured))[0];
+  const {delta_top1: change, delta_ci95: [low, high]} = measured;
   return `${fixed(change, 2, true)} (${fixed(low, 2, true)} to ${fixed(high, 2, true)})`;
 }
 
@@ -54,6 +57,25 @@ function drawFigure(name, height) {
   }
 }
 
+// What says how good a configuration is, by heading: the distance from the dense model if the
+// search went by it, and accuracy if there are labels.
+function quality(row) {
+  const found = {};
+  const error = (value, se, digits) => `${fixed(value, digits)} ± ${fixed(se, digits)}`;
+  if (row.feature !== null) found["feature distance"] = error(row.feature, row.feature_se, 5);
+  else if (row.top1 === null || !data.summary.objectives.startsWith("top1")) {
+    found["KL"] = error(row.kl, row.kl_se, 4);
+    found["agreement"] = fixed(row.agreement, 2);
+  }
+  if (row.top1 !== null) {
+    const [low, high] = row.delta_ci95;
+    found["top-1"] = fixed(row.top1, 2);
+    found["change"] = fixed(row.delta_top1, 2, true);
+    found["95 % interval"] = `${fixed(low, 2, true)} to ${fixed(high, 2, true)}`;
+  }
+  return found;
+}
+
 function showTable() {
   const rows = data.summary.frontier;
   if (!rows.length) return;
@@ -61,7 +83,7 @@ function showTable() {
   const table = element("table");
   const confirmed = rows.some((row) => row.confirmed) ? ["confirmed change"] : [];
   const timed = data.summary.latency ? ["ms"] : [];
-  const names = ["trial", "GFLOPs", "saved", ...timed, "top-1", "change", "95 % interval", ...confirmed,
+  const names = ["trial", "GFLOPs", "saved", ...timed, ...Object.keys(quality(rows[0])), ...confirmed,
     ...params, ""];
   const head = table.createTHead().insertRow();
   names.forEach((name) => head.append(element("th", name)));
@@ -71,15 +93,12 @@ function showTable() {
     line.id = `row-${row.trial}`;
     line.className = row.trial === chosen ? "chosen" : "";
     line.onclick = () => choose(row.trial);
-    const [low, high] = row.delta_ci95;
     [
       row.trial,
       fixed(row.gflops, 4),
       `${fixed(100 * (row.gflops / row.dense_gflops - 1), 1, true)} %`,
       ...timed.map(() => fixed(row.latency.median_ms, 2)),
-      fixed(row.top1, 2),
-      fixed(row.delta_top1, 2, true),
-      `${fixed(low, 2, true)} to ${fixed(high, 2, true)}`,
+      ...Object.values(quality(row)),
       ...confirmed.map(() => row.confirmed ? changeText(row.confirmed) : ""),
       ...(data.columns.length ? data.columns.map((key) => row.params[key]) : [row.settings]),
     ].forEach((text) => line.append(element("td", String(text))));
