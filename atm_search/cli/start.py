@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atm_search.cli import options
-from atm_search.errors import StoreError, StudyError
+from atm_search.errors import ParameterError, StoreError, StudyError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,6 +81,20 @@ Margin = Annotated[
 Enqueue = Annotated[
     Path | None, typer.Option("--enqueue", help="A YAML list of configurations to measure first.")
 ]
+Warm = Annotated[
+    bool | None,
+    typer.Option(
+        "--warm-start/--no-warm-start",
+        help="Begin at published configurations, with a third of the trials at most. Default: if "
+        "there are any of the model, no start points are named and it is no grid.",
+    ),
+]
+SpaceOf = Annotated[
+    str | None,
+    typer.Option(
+        "--space", help="Thresholds of atm: eq1 (default), or layerwise, free in every block."
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", help="Processes on this machine. Default: one per GPU, else one."),
@@ -89,6 +103,9 @@ Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Makes a search 
 
 METHOD = "atm"
 """What is searched unless the file or the command line names another method."""
+
+SPACES = {"eq1": "atm", "layerwise": "atm-layerwise"}
+"""Methods that differ in the thresholds that ATM may have, by what `--space` calls them."""
 
 
 def start(
@@ -100,6 +117,7 @@ def start(
     images: options.Images = None,
     batch_size: options.BatchSize = None,
     method: options.Method = None,
+    space: SpaceOf = None,
     objectives: Goals = None,
     sampler: Sampler = None,
     step: Step = None,
@@ -112,6 +130,7 @@ def start(
     delta: Delta = None,
     margin: Margin = None,
     enqueue: Enqueue = None,
+    warm: Warm = None,
     storage: options.Storage = None,
     study: options.Study = None,
     crop_pct: options.CropPct = None,
@@ -151,6 +170,7 @@ def start(
         max_drop=max_drop,
         max_gflops=max_gflops,
     )
+    wanted = _in_space(wanted, space)
     points = wanted.start_points() if enqueue is None else _points(enqueue)
     racing = race_changes(no_racing=no_racing, race_on=race_on, delta=delta, margin=margin)
     console = log_console()
@@ -159,6 +179,8 @@ def start(
     begun = _begin(
         console, evaluator, wanted, points, address, racing=racing, skip_corrupt=skip_corrupt
     )
+    if warm or (warm is None and points is None and begun.plan.sampler != "grid"):
+        _warm_start(console, begun, wanted, asked=warm is not None)
     if count == 1:
         outcome = _work(console, begun, evaluator)
     else:
@@ -180,6 +202,22 @@ def _wanted(file: Path | None, **given: Any) -> "StudyFile":
         Objectives.parse(wanted.objectives)
     method_class(wanted.method or METHOD)
     return wanted
+
+
+def _in_space(wanted: "StudyFile", space: str | None) -> "StudyFile":
+    """With the method that has the thresholds asked for.
+
+    Raises:
+        ParameterError: there are none of that name, or the method has no thresholds to choose.
+    """
+    if space is None:
+        return wanted
+    if space not in SPACES:
+        raise ParameterError(f"No space '{space}'. Known: {', '.join(SPACES)}.")
+    method = wanted.method or METHOD
+    if method not in SPACES.values():
+        raise ParameterError(f"--space {space} is of atm: leave it out for method {method}.")
+    return wanted.over(method=SPACES[space])
 
 
 def _points(file: Path) -> "StartPoints":
@@ -327,6 +365,24 @@ def _begin(
     if queued := queue(begun, first):
         console.print(f"Queued   {queued} start points")
     return begun
+
+
+def _warm_start(console: "Console", begun: "Study", wanted: "StudyFile", *, asked: bool) -> None:
+    """Queue what is known to be good, if the study is a new one; `asked` says if there is none."""
+    from atm_search.search.start_points import queue
+    from atm_search.search.warm_start import warm_start
+    from atm_search.show.published import published
+    from atm_search.show.trials import warm_start_text
+
+    if begun.optuna.get_trials(deepcopy=False):
+        return
+    known = warm_start(begun, wanted.published or published(begun.identity.model))
+    points = [] if known is None else [dict(p) for p in known.within(begun.plan.budget)]
+    queued = queue(begun, points)
+    if known is not None and (queued or asked):
+        console.print(warm_start_text(known, queued), soft_wrap=True)
+    elif asked:
+        console.print(f"Queued   nothing: no configuration of {begun.identity.method} is published")
 
 
 def _work(console: "Console", begun: "Study", evaluator: "Evaluator") -> "Outcome":
