@@ -177,10 +177,15 @@ def start(
     wanted = _as_begun(wanted, address)
     evaluator = _evaluator(console, wanted, device=device, skip_corrupt=skip_corrupt)
     begun = _begin(
-        console, evaluator, wanted, points, address, racing=racing, skip_corrupt=skip_corrupt
+        console,
+        evaluator,
+        wanted,
+        points,
+        address,
+        racing=racing,
+        skip_corrupt=skip_corrupt,
+        warm=warm,
     )
-    if warm or (warm is None and points is None and begun.plan.sampler != "grid"):
-        _warm_start(console, begun, wanted, asked=warm is not None)
     if count == 1:
         outcome = _work(console, begun, evaluator)
     else:
@@ -315,6 +320,7 @@ def _begin(
     *,
     racing: dict[str, Any],
     skip_corrupt: bool,
+    warm: bool | None,
 ) -> "Study":
     """The study in its store, new or resumed, with its start points queued."""
     from atm_search.cli.prepare import measure_dense
@@ -362,20 +368,22 @@ def _begin(
         f"Dense    {dense_text(begun.dense)}\n"
         f"Racing   {racing_text(begun.plan.racing)}"
     )
+    is_new = not begun.optuna.get_trials(deepcopy=False)
     if queued := queue(begun, first):
         console.print(f"Queued   {queued} start points")
+    unless = points is not None or begun.plan.sampler == "grid"
+    if is_new and (warm or (warm is None and not unless)):
+        _warm_start(console, begun, wanted, asked=warm is not None)
     return begun
 
 
 def _warm_start(console: "Console", begun: "Study", wanted: "StudyFile", *, asked: bool) -> None:
-    """Queue what is known to be good, if the study is a new one; `asked` says if there is none."""
+    """Queue what is known to be good; if somebody asked for it, say that there is none."""
     from atm_search.search.start_points import queue
     from atm_search.search.warm_start import warm_start
     from atm_search.show.published import published
     from atm_search.show.trials import warm_start_text
 
-    if begun.optuna.get_trials(deepcopy=False):
-        return
     known = warm_start(begun, wanted.published or published(begun.identity.model))
     points = [] if known is None else [dict(p) for p in known.within(begun.plan.budget)]
     queued = queue(begun, points)

@@ -105,7 +105,7 @@ class AtmLayerwise(Atm):
     def taken_over(
         cls, method: str, params: Mapping[str, Any], depth: int
     ) -> dict[str, Any] | None:
-        """A configuration of it or of ATM as parameters of this method, which do the same."""
-        if method != Atm.name:
-            return super().taken_over(method, params, depth)
-        return {**params, **{f"{DROP}{number}": 0.0 for number in range(2, depth + 1)}}
+        """A configuration of it or of ATM; drops that are not given are 0."""
+        if method not in (cls.name, Atm.name):
+            return None
+        return {**{f"{DROP}{number}": 0.0 for number in range(2, depth + 1)}, **params}

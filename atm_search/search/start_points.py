@@ -7,6 +7,7 @@ from typing import Any
 
 from atm_search.documents import Document, nearest
 from atm_search.errors import ConfigurationError, ParameterError
+from atm_search.merging.registry import method_class
 from atm_search.search.history import History
 from atm_search.search.identity import Identity
 from atm_search.search.space import Key
@@ -79,6 +80,9 @@ def _point(identity: Identity, entry: Any) -> dict[str, float]:
     """One entry as a configuration; ParameterError says what is wrong with it."""
     if not isinstance(entry, Mapping):
         raise ParameterError(f"{entry!r} is no mapping from parameters to values.")
+    if identity.depth is not None:
+        own = method_class(identity.method).taken_over(identity.method, entry, identity.depth)
+        entry = entry if own is None else own
     names = [item.name for item in identity.space.ranges]
     for name, value in entry.items():
         if name in identity.fixed_params and name not in names:
