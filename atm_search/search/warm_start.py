@@ -62,12 +62,11 @@ def _from_other(storage: SteadyStorage, identity: Identity) -> WarmStart | None:
             other = load(storage, name)
         except StudyError:  # of another program
             continue
-        if not _measures_alike(other.identity, identity):
+        if other.identity.method == identity.method or not _alike(other.identity, identity):
             continue
         points = [
             (point.method, point.params)
             for point in frontier(other.records(), other.dense, other.objectives)
-            if point.method != identity.method
         ]
         found = _collected(identity, points, f"from the frontier of study '{name}'")
         if found.points and (best is None or len(found.points) > len(best.points)):
@@ -81,7 +80,7 @@ def _from_published(published: PublishedSection, identity: Identity) -> WarmStar
     return found if found.points or found.outside else None
 
 
-def _measures_alike(ours: Identity, other: Identity) -> bool:
+def _alike(ours: Identity, other: Identity) -> bool:
     """Whether figures of two studies would agree."""
     mine, theirs = (
         (item.model, item.weights_digest, item.shard_digest, item.protocol)
