@@ -95,11 +95,28 @@ Margin = Annotated[
 Enqueue = Annotated[
     Path | None, typer.Option("--enqueue", help="A YAML list of configurations to measure first.")
 ]
+Warm = Annotated[
+    bool | None,
+    typer.Option(
+        "--warm-start/--no-warm-start",
+        help="Begin at published configurations, with a third of the trials at most. Default: if "
+        "there are any of the model, no start points are named and it is no grid.",
+    ),
+]
+SpaceOf = Annotated[
+    str | None,
+    typer.Option(
+        "--space", help="Thresholds of atm: eq1 (default), or layerwise, free in every block."
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", help="Processes on this machine. Default: one per GPU, else one."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Makes a search repeatable.")]
+
+SPACES = {"eq1": "atm", "layerwise": "atm-layerwise"}
+"""Methods that differ in the thresholds that ATM may have, by what `--space` calls them."""
 
 
 def start(
@@ -111,6 +128,7 @@ def start(
     images: options.Images = None,
     batch_size: options.BatchSize = None,
     method: Methods = None,
+    space: SpaceOf = None,
     objectives: Goals = None,
     latency_batch_size: LatencyBatchSize = None,
     sampler: Sampler = None,
@@ -124,6 +142,7 @@ def start(
     delta: Delta = None,
     margin: Margin = None,
     enqueue: Enqueue = None,
+    warm: Warm = None,
     storage: options.Storage = None,
     study: options.Study = None,
     crop_pct: options.CropPct = None,
@@ -164,6 +183,7 @@ def start(
         max_drop=max_drop,
         max_gflops=max_gflops,
     )
+    wanted = _in_space(wanted, space)
     points = wanted.start_points() if enqueue is None else _points(enqueue)
     racing = race_changes(no_racing=no_racing, race_on=race_on, delta=delta, margin=margin)
     console = log_console()
@@ -171,7 +191,14 @@ def start(
     _check_latency(wanted, count, device)
     evaluator = _evaluator(console, wanted, device=device, skip_corrupt=skip_corrupt)
     begun = _begin(
-        console, evaluator, wanted, points, address, racing=racing, skip_corrupt=skip_corrupt
+        console,
+        evaluator,
+        wanted,
+        points,
+        address,
+        racing=racing,
+        skip_corrupt=skip_corrupt,
+        warm=warm,
     )
     if count == 1:
         outcome = _work(console, begun, evaluator)
@@ -196,6 +223,25 @@ def _wanted(file: Path | None, **given: Any) -> "StudyFile":
     if wanted.objectives is not None:
         Objectives.parse(wanted.objectives)
     return wanted
+
+
+def _in_space(wanted: "StudyFile", space: str | None) -> "StudyFile":
+    """With the method that has the thresholds asked for.
+
+    Raises:
+        ParameterError: there are none of that name, or the method has no thresholds to choose.
+    """
+    from atm_search.search.identity import SEPARATOR
+
+    if space is None:
+        return wanted
+    if space not in SPACES:
+        raise ParameterError(f"No space '{space}'. Known: {', '.join(SPACES)}.")
+    methods = wanted.methods()
+    if not set(methods) & set(SPACES.values()):
+        raise ParameterError(f"--space {space} is of atm: leave it out for {', '.join(methods)}.")
+    named = [SPACES[space] if name in SPACES.values() else name for name in methods]
+    return wanted.over(method=SEPARATOR.join(named))
 
 
 def _points(file: Path) -> "StartPoints":
@@ -316,6 +362,7 @@ def _begin(
     *,
     racing: dict[str, Any],
     skip_corrupt: bool,
+    warm: bool | None,
 ) -> "Study":
     """The study in its store, new or resumed, with its start points queued."""
     from atm_search.cli.prepare import measure_dense
@@ -377,9 +424,29 @@ def _begin(
             "guessed: are these labels those of its classes? --objectives kl,gflops needs none.",
             soft_wrap=True,
         )
+    is_new = not begun.optuna.get_trials(deepcopy=False)
     if queued := queue(begun, first):
         console.print(f"Queued   {queued} start points")
+    unless = points is not None or begun.plan.sampler == "grid"
+    if is_new and (warm or (warm is None and not unless)):
+        _warm_start(console, begun, wanted, asked=warm is not None)
     return begun
+
+
+def _warm_start(console: "Console", begun: "Study", wanted: "StudyFile", *, asked: bool) -> None:
+    """Queue what is known to be good; if somebody asked for it, say that there is none."""
+    from atm_search.search.start_points import queue
+    from atm_search.search.warm_start import warm_start
+    from atm_search.show.published import published
+    from atm_search.show.trials import warm_start_text
+
+    known = warm_start(begun, wanted.published or published(begun.identity.model))
+    points = [] if known is None else [dict(p) for p in known.within(begun.plan.budget)]
+    queued = queue(begun, points)
+    if known is not None and (queued or asked):
+        console.print(warm_start_text(known, queued), soft_wrap=True)
+    elif asked:
+        console.print(f"Queued   nothing: no configuration of {begun.identity.method} is published")
 
 
 def _work(console: "Console", begun: "Study", evaluator: "Evaluator") -> "Outcome":

@@ -203,6 +203,22 @@ class Method(ABC):
             raise ParameterError(f"{cls.name} needs a value for {', '.join(missing)}.")
         return cls(**params)
 
+    @classmethod
+    def taken_over(
+        cls, method: str, params: Mapping[str, Any], depth: int
+    ) -> dict[str, Any] | None:
+        """A configuration of a method as parameters of this one that do the same in a model.
+
+        None if this method cannot do what the other one does. It can do what it does itself; one
+        that generalises another can do what that does.
+
+        Args:
+            method: name of the other.
+            params: of the other.
+            depth: blocks of the model.
+        """
+        return dict(params) if method == cls.name else None
+
 
 def _has_type(value: Any, wanted: Any) -> bool:
     """Whether a value read from a file or a store may stand for a field; an int is a float too."""

@@ -16,6 +16,7 @@ from atm_search.merging.ats import Ats
 from atm_search.merging.diffrate import DiffRate
 from atm_search.merging.evit import Evit
 from atm_search.merging.fixed import Fixed
+from atm_search.merging.layerwise import AtmLayerwise
 from atm_search.merging.mctf import Mctf
 from atm_search.merging.mergence import Mergence
 from atm_search.merging.method import Method
@@ -26,6 +27,7 @@ from atm_search.merging.zero_tp import ZeroTP
 
 OWN: tuple[type[Method], ...] = (
     Atm,
+    AtmLayerwise,
     Tome,
     Evit,
     DiffRate,

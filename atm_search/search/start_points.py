@@ -7,6 +7,7 @@ from typing import Any
 
 from atm_search.documents import Document, nearest
 from atm_search.errors import ConfigurationError, ParameterError
+from atm_search.merging.registry import method_class
 from atm_search.search.history import History
 from atm_search.search.identity import Identity
 from atm_search.search.space import METHOD, Key, Point
@@ -85,6 +86,9 @@ def _point(identity: Identity, entry: Any) -> Point:
         raise ParameterError(f"{entry!r} is no mapping from parameters to values.")
     given = dict(entry)
     method = _method(identity, given.pop(METHOD, None), given)
+    if identity.depth is not None:
+        own = method_class(method).taken_over(method, given, identity.depth)
+        given = given if own is None else own
     searched = _names(identity, method)
     fixed = identity.space.own(method, identity.fixed_params)
     for name, value in given.items():

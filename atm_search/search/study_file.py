@@ -73,6 +73,8 @@ class PublishedSection(_Strict):
     """The frontier that others have published for the model, to compare with or to start from."""
 
     source: str
+    method: str = "atm"
+    """What the points are configurations of."""
     dense: DenseSection
     points: list[PublishedPoint]
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from atm_search.measure.measurement import Measurement
 from atm_search.search.scores import FEATURE, KL
 from atm_search.search.trials import TrialRecord, tally
+from atm_search.search.warm_start import WarmStart
 from atm_search.show.progress import progress_bar
 from atm_search.show.tables import saving, settings_text
 
@@ -54,6 +55,16 @@ def trial_progress(
             bar.update(task, completed=done, total=total, description=description)
 
         yield on_trial, on_wait
+
+
+def warm_start_text(known: WarmStart, queued: int) -> str:
+    """What a new search begins with."""
+    notes = [f"{queued} of {len(known.points) + known.outside} configurations {known.source}"]
+    if known.moved:
+        notes.append(f"{known.moved} are not on the grid and were moved to it")
+    if known.outside:
+        notes.append(f"{known.outside} lie outside of what is searched")
+    return f"Queued   {'; '.join(notes)} (not with --no-warm-start)"
 
 
 def trial_line(record: TrialRecord) -> str:

@@ -120,7 +120,7 @@ def test_methods_are_found_by_name() -> None:
         (
             "tomee",
             {},
-            "No method 'tomee'. Known: atc, atm, ats, constant-threshold, diffrate, evit, fixed",
+            "No method 'tomee'. Known: atc, atm, atm-layerwise, ats, constant-threshold, diffrate",
         ),
         ("atm", POINT | {"tau": 1}, "no parameter 'tau'"),
         ("atm", {"tau0": 0.9}, "needs a value for alpha, tau_min, split_depth"),

@@ -15,6 +15,7 @@ from atm_search.merging.ats import Ats
 from atm_search.merging.diffrate import DiffRate
 from atm_search.merging.evit import Evit
 from atm_search.merging.fixed import Fixed
+from atm_search.merging.layerwise import AtmLayerwise
 from atm_search.merging.mctf import Mctf
 from atm_search.merging.mergence import Mergence
 from atm_search.merging.method import Layer, Method, Reduced
@@ -30,6 +31,9 @@ from atm_search.merging.zero_tp import ZeroTP
 DEPTH, COUNT, DIM = 12, 23, 8
 METHODS: dict[str, Method] = {
     "atm": Atm(tau0=0.3, alpha=0.0, tau_min=0.3, split_depth=6),
+    "atm-layerwise": AtmLayerwise(
+        tau0=0.3, alpha=0.0, tau_min=0.3, split_depth=6, drops=(0.005,) * (DEPTH - 1)
+    ),
     "tome": Tome(r=5),
     "fixed": Fixed(r=(5,) * DEPTH, split_depth=6),
     "evit": Evit(keep_rate=0.7),

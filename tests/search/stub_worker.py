@@ -76,7 +76,8 @@ def measure(method: Method, race: object = None) -> Measurement:
     if method.name == "tome":
         share = 1 - 0.03 * params["r"]
     else:
-        thresholds = Atm(**params).thresholds(12)
+        assert isinstance(method, Atm)
+        thresholds = method.thresholds(12)
         share = sum(thresholds) / 12 - 0.2 * (1 - params["tau0"])
     loss = 300 * (1 - share) ** 2 + 0.5 * abs(params.get("split_depth", 9) - 9)
     return measurement(DENSE.gflops * share**3, round(DENSE.top1_hits - 10 * loss))
