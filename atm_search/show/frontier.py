@@ -41,7 +41,7 @@ def frontier_table(
         caption_justify="left",
     )
     if with_dominated:
-        table.add_column("")
+        table.add_column("", min_width=1)
     for heading in ("GFLOPs", "saved", *_headings(study), "trial"):
         table.add_column(heading, justify="right", no_wrap=True)
     columns, found = _params(points), _relation(records, dense)
