@@ -44,7 +44,7 @@ def frontier_table(
         caption_justify="left",
     )
     if with_dominated:
-        table.add_column("")
+        table.add_column("", min_width=1)
     confirmed = any(point.confirmation is not None for point in points)
     latency = study.objectives.latency
     timed = ["ms"] if latency else []
