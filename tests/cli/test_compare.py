@@ -31,7 +31,11 @@ def test_two_methods_of_two_stores_are_compared(
     assert run(monkeypatch, "compare", *stores, "--at", "0.1", "0.02", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["at"] == [0.1, 0.02]
-    assert [each["method"] for each in found["methods"]] == ["mctf", "tome"]
+    assert [each["method"] for each in found["methods"]] == ["mctf", "tome"] * 2
+    assert [each["last_block"] for each in found["methods"]] == [
+        *["class token"] * 2,
+        *["all tokens"] * 2,
+    ]
     best = found["methods"][1]["at"][0]
     assert best is None or best["gflops"] <= 0.1
     assert run(monkeypatch, "compare", *stores) == 0

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import yaml
+from safetensors.torch import save_file
 
 from atm_search.deploy.load import load
 
@@ -84,6 +86,22 @@ def test_what_cannot_be_searched_or_set_is_refused(
     code, _, err = cli(*arguments)
     assert (code, words in err) == (2, True), err
     assert not Path("atm-search.db").exists()
+
+
+def test_a_method_that_cannot_run_in_the_model_is_refused_before_images_are_read(
+    cli: Cli, tmp_path: Path
+) -> None:
+    network = timm.create_model("test_vit4", num_classes=10)  # averages patches: no class token
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    model = ["--model", "test_vit4", "--checkpoint", "weights.safetensors", "--data", "nowhere"]
+    for command in (
+        ["start", "--method", "tome,evit"],
+        ["evaluate", "--method", "evit", "--set", "keep_rate=0.7"],
+    ):
+        code, _, err = cli(*command, *model)
+        assert (code, "evit keeps what the class token attends to" in err) == (2, True), err
+    code, _, err = cli("start", "--method", "tome", *model)
+    assert (code, "nowhere" in err) == (2, True), err
 
 
 def test_any_parameter_of_any_method_can_be_set(cli: Cli) -> None:

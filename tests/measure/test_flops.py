@@ -5,7 +5,9 @@ import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from atm_search.measure.flops import GIGA, CostModel
+from atm_search.data.shard import Shard
+from atm_search.measure.evaluator import Evaluator
+from atm_search.measure.flops import GIGA, CostModel, LastBlock
 from atm_search.merging.ablations import TopR
 from atm_search.merging.atm import Atm
 from atm_search.merging.evit import Evit
@@ -15,7 +17,7 @@ from atm_search.merging.tome import Tome
 from atm_search.merging.zero_tp import ZeroTP
 from atm_search.models.recipes import RECIPES
 from atm_search.models.reduction import run
-from atm_search.models.zoo import LoadedModel
+from atm_search.models.zoo import LoadedModel, architecture
 
 IMAGE = (3, 224, 224)
 
@@ -111,3 +113,25 @@ def test_cost_agrees_with_torchs_counter(tiny_model: LoadedModel, method: Method
     counted = counter.get_total_flops() / 2 / len(images)  # it counts two per multiply-add
     cost = CostModel.of(network, size).of_pass(out)
     assert counted == pytest.approx(cost + out.matching_multiply_adds, rel=0.005)
+
+
+def test_the_last_block_without_what_is_not_read_costs_what_it_is_measured_to_cost(
+    tiny_model: LoadedModel, tiny_shard: Shard
+) -> None:
+    evaluator = Evaluator(tiny_model, tiny_shard, batch_size=25)
+    block = LastBlock.of(architecture(tiny_model.name))
+    assert block is not None
+    for r in (0, 5):
+        with_it = evaluator.measure(Tome(r=r, cls_only_last_block=True))
+        without = evaluator.measure(Tome(r=r))
+        saved = block.gflops(without, was=False, prefix_only=True)
+        assert saved == pytest.approx(with_it.gflops, rel=1e-9)
+        # What the last block would have merged, nobody knows: it counts as nothing.
+        most = block.gflops(with_it, was=True, prefix_only=False)
+        unmerged = r * block.gflops_per_token
+        assert most == pytest.approx(without.gflops + unmerged, rel=1e-9)
+
+
+def test_a_head_that_reads_all_tokens_leaves_no_choice_of_the_last_block() -> None:
+    assert LastBlock.of(architecture("mae_b")) is None
+    assert LastBlock.of(architecture("demo")) == LastBlock(2 * 64 * 256 / GIGA, 1)

@@ -17,10 +17,12 @@ from atm_search.merging.atm import Atm
 from atm_search.merging.ats import Ats
 from atm_search.merging.diffrate import DiffRate
 from atm_search.merging.evit import Evit
+from atm_search.merging.fixed import Fixed
 from atm_search.merging.mctf import Mctf
 from atm_search.merging.mergence import Mergence
 from atm_search.merging.method import Method
 from atm_search.merging.pitome import PiToMe
+from atm_search.merging.registry import OWN
 from atm_search.merging.tofu import ToFu
 from atm_search.merging.tome import Tome
 from atm_search.merging.zero_tp import ZeroTP
@@ -58,6 +60,7 @@ MUCH: dict[str, Method] = {
     "atc": Atc(keep_rate=0.6),
     "constant-threshold": ConstantThreshold(threshold=0.4),
     "top-r": TopR(r_first=3, step=-1),
+    "fixed": Fixed(r=(3, 2, 2, 1), split_depth=2, cls_only_last_block=False),
 }
 NOTHING: dict[str, Method] = {
     "atm": Atm(tau0=1.0, alpha=0.0, tau_min=1.0, split_depth=2),
@@ -72,6 +75,7 @@ NOTHING: dict[str, Method] = {
     "atc": Atc(keep_rate=1.0, cls_only_last_block=True),
     "constant-threshold": ConstantThreshold(threshold=1.0, cls_only_last_block=True),
     "top-r": TopR(r_first=0, cls_only_last_block=True),
+    "fixed": Fixed(r=(0,) * 4, split_depth=2),
 }
 
 
@@ -88,6 +92,12 @@ def _network(request: pytest.FixtureRequest) -> nn.Module:
 def images(network: nn.Module, count: int = 3) -> Tensor:
     size = network.patch_embed.img_size
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(2))
+
+
+def test_every_method_is_among_the_tested() -> None:
+    assert {type(method) for method in MUCH.values()} == set(OWN)
+    # However many samples it draws, ATS never draws the token that counts least.
+    assert {type(method) for method in NOTHING.values()} == set(OWN) - {Ats}
 
 
 @pytest.mark.parametrize("method", NOTHING.values(), ids=NOTHING)

@@ -6,6 +6,7 @@ from types import ModuleType
 import pytest
 
 from atm_search.errors import ParameterError, StudyError
+from atm_search.measure.flops import LastBlock
 from atm_search.measure.measurement import Measurement
 from atm_search.merging.method import Method
 from atm_search.search.compare import compare
@@ -34,12 +35,26 @@ def test_each_method_is_at_its_best_within_every_budget(studies: list[Study]) ->
     found = compare(studies, budgets=[1.2, 1.0, 0.86, 0.4])
     tome, atm = found.contenders
     assert (tome.method, tome.measured, atm.method, atm.measured) == ("tome", 6, "atm", 1)
-    assert [None if point is None else point.params["r"] for point in tome.at] == [1, 3, 4, None]
+    best = [None if priced is None else priced.point.params["r"] for priced in tome.at]
+    assert best == [1, 3, 4, None]
     assert tome.lossless is not None
-    assert tome.lossless.params["r"] == 3
-    assert [point is None for point in atm.at] == [False, False, False, True]
+    assert tome.lossless.point.params["r"] == 3
+    assert [priced is None for priced in atm.at] == [False, False, False, True]
     assert atm.lossless is None
-    assert found.last_block == {True: ["atm"], False: ["tome"]}
+
+
+def test_the_last_block_is_counted_alike_for_all_whatever_was_measured(
+    studies: list[Study],
+) -> None:
+    # 99 of 100 tokens of the last block are not read; ATM was measured without them, ToMe with.
+    block = LastBlock(gflops_per_token=0.001, num_prefix_tokens=1)
+    found = compare(studies, budgets=[9.0], last_block=block).contenders
+    names = [(contender.method, contender.prefix_only) for contender in found]
+    assert names == [("tome", True), ("atm", True), ("tome", False), ("atm", False)]
+    lossless = [contender.lossless.gflops for contender in found if contender.lossless]
+    assert lossless == pytest.approx([0.95 - 0.099, 0.95])
+    atm = [contender.at[0].gflops for contender in found if contender.method == "atm"]
+    assert atm == pytest.approx([0.5, 0.5 + 0.099])
 
 
 def test_budgets_are_shares_of_the_dense_cost_unless_given(studies: list[Study]) -> None:
@@ -54,7 +69,7 @@ def test_two_studies_of_one_method_are_pooled(
     (atm,) = compare([studies[1], more], budgets=[0.5]).contenders
     assert atm.measured == 2
     assert atm.at[0] is not None
-    assert atm.at[0].measurement.top1 == 65.0
+    assert atm.at[0].point.measurement.top1 == 65.0
 
 
 def test_what_does_not_go_together_is_refused(
