@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Values = NDArray[np.float64]
 
+CELLS = 1_000_000
+"""Comparisons that are held in memory at once."""
+
 
 def is_dominated(points: ArrayLike, *, maximize: Sequence[bool]) -> NDArray[np.bool_]:
     """Whether some other point is at least as good in every objective and better in one, [n].
@@ -20,9 +23,11 @@ def is_dominated(points: ArrayLike, *, maximize: Sequence[bool]) -> NDArray[np.b
     """
     gains = _gains(points, maximize)
     dominated = np.zeros(len(gains), dtype=bool)
-    for index, gain in enumerate(gains):
-        no_worse = (gains >= gain).all(axis=1)
-        dominated[index] = (gains[no_worse] > gain).any()
+    rows = max(1, CELLS // max(gains.size, 1))
+    for start in range(0, len(gains), rows):
+        these = gains[start : start + rows, None]  # [rows, 1, k] against [n, k]
+        beaten = (gains >= these).all(axis=2) & (gains > these).any(axis=2)
+        dominated[start : start + rows] = beaten.any(axis=1)
     return dominated
 
 
@@ -33,6 +38,8 @@ def front(points: ArrayLike, *, maximize: Sequence[bool]) -> NDArray[np.intp]:
         ValueError: the points are not [n, k] finite values for k objectives.
     """
     gains = _gains(points, maximize)
+    if gains.shape[1] == 2:
+        return _plane_front(gains)
     _, first = np.unique(gains, axis=0, return_index=True)
     candidates = np.sort(first)
     return candidates[~is_dominated(gains[candidates], maximize=[True] * gains.shape[1])]
@@ -44,7 +51,7 @@ def hypervolume(
     """Volume of what the points dominate, as far as the reference point; exact.
 
     A point that is not better than the reference point in every objective adds nothing. The time
-    grows as n^k for n points of the front; meant for two or three objectives.
+    grows as n^(k - 1) for n points of the front; meant for two or three objectives.
 
     Args:
         points: [n, k].
@@ -63,6 +70,17 @@ def hypervolume(
     return _volume(gains[front(gains, maximize=[True] * gains.shape[1])])
 
 
+def _plane_front(gains: Values) -> NDArray[np.intp]:
+    """The front of two objectives: from the best in the first down, every record in the second.
+
+    Sorting keeps equal points in their order, so the first of them makes the record.
+    """
+    order = np.lexsort((-gains[:, 1], -gains[:, 0]))
+    seconds = gains[order, 1]
+    before = np.maximum.accumulate(np.append(-np.inf, seconds))[:-1]
+    return np.sort(order[seconds > before])
+
+
 def _volume(gains: Values) -> float:
     """Volume of the union of the boxes from the origin to each row of positive `gains`.
 
@@ -73,6 +91,8 @@ def _volume(gains: Values) -> float:
         return float(gains.max(initial=0.0))
     gains = gains[np.argsort(-gains[:, -1], kind="stable")]
     lower = np.append(gains[1:, -1], 0.0)
+    if gains.shape[1] == 2:  # every cut is a line, as long as the longest so far
+        return float((gains[:, 1] - lower) @ np.maximum.accumulate(gains[:, 0]))
     return sum(
         float(thickness) * _volume(gains[: index + 1, :-1])
         for index, thickness in enumerate(gains[:, -1] - lower)

@@ -124,8 +124,10 @@ def work(
     from atm_search.search.trials import Environment
     from atm_search.search.worker import run
 
+    answer = functools.cache(lambda: measure_dense(console, evaluator))  # shows its bar once
+
     def measure(method: "Method", race: "Race") -> "Measurement":
-        measure_dense(console, evaluator)
+        answer()
         return evaluator.measure(method, race=race)
 
     model = evaluator.model
