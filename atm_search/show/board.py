@@ -125,8 +125,8 @@ class Board:
         if self._seen is None or self._now is None:
             return ""
         lines = Table.grid(padding=(0, 2))
-        lines.add_column(style="bold", no_wrap=True)
-        lines.add_column(no_wrap=True, overflow="ellipsis")
+        lines.add_column(style="bold", min_width=len("frontier"))
+        lines.add_column()
         counts = ", ".join(counts_text(self._now))
         if counts:
             lines.add_row("trials", Text(counts))

@@ -93,7 +93,9 @@ def test_the_board_fits_80_columns_and_its_clock_goes_on(
     lines = [line.rstrip() for line in console.export_text().splitlines()]
     assert lines[0].endswith("12345/20000  2 days, 7:33:10 left")
     assert lines[1].startswith("trials    128 running, 12 queued, 11234 raced out, 1234 reused")
-    assert lines[3] == "lossless  trial 12346: 1.2345 GFLOPs (-1.6 %), top-1 +0.00 (-0.28 to +0.28)"
+    assert lines[1].endswith("123 failed,")
+    assert lines[2].strip() == "123,456 images/s"
+    assert lines[4] == "lossless  trial 12346: 1.2345 GFLOPs (-1.6 %), top-1 +0.00 (-0.28 to +0.28)"
     assert max(map(len, lines)) <= 80
 
 
