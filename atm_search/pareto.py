@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Values = NDArray[np.float64]
 
+CELLS = 1_000_000
+"""Comparisons that are held in memory at once."""
+
 
 def is_dominated(points: ArrayLike, *, maximize: Sequence[bool]) -> NDArray[np.bool_]:
     """Whether some other point is at least as good in every objective and better in one, [n].
@@ -20,9 +23,11 @@ def is_dominated(points: ArrayLike, *, maximize: Sequence[bool]) -> NDArray[np.b
     """
     gains = _gains(points, maximize)
     dominated = np.zeros(len(gains), dtype=bool)
-    for index, gain in enumerate(gains):
-        no_worse = (gains >= gain).all(axis=1)
-        dominated[index] = (gains[no_worse] > gain).any()
+    rows = max(1, CELLS // max(gains.size, 1))
+    for start in range(0, len(gains), rows):
+        these = gains[start : start + rows, None]  # [rows, 1, k] against [n, k]
+        beaten = (gains >= these).all(axis=2) & (gains > these).any(axis=2)
+        dominated[start : start + rows] = beaten.any(axis=1)
     return dominated
 
 
@@ -33,6 +38,8 @@ def front(points: ArrayLike, *, maximize: Sequence[bool]) -> NDArray[np.intp]:
         ValueError: the points are not [n, k] finite values for k objectives.
     """
     gains = _gains(points, maximize)
+    if gains.shape[1] == 2:
+        return _plane_front(gains)
     _, first = np.unique(gains, axis=0, return_index=True)
     candidates = np.sort(first)
     return candidates[~is_dominated(gains[candidates], maximize=[True] * gains.shape[1])]
@@ -61,6 +68,17 @@ def hypervolume(
     gains = _gains(points, maximize) - _gains(np.asarray(reference_point)[None], maximize)
     gains = gains[(gains > 0.0).all(axis=1)]
     return _volume(gains[front(gains, maximize=[True] * gains.shape[1])])
+
+
+def _plane_front(gains: Values) -> NDArray[np.intp]:
+    """The front of two objectives: from the best in the first down, every record in the second.
+
+    Sorting keeps equal points in their order, so the first of them makes the record.
+    """
+    order = np.lexsort((-gains[:, 1], -gains[:, 0]))
+    seconds = gains[order, 1]
+    before = np.maximum.accumulate(np.append(-np.inf, seconds))[:-1]
+    return np.sort(order[seconds > before])
 
 
 def _volume(gains: Values) -> float:

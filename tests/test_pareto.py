@@ -56,6 +56,22 @@ def test_is_dominated_agrees_with_its_definition(points):
     assert is_dominated(points, maximize=BOTH).tolist() == expected
 
 
+@given(planes)
+def test_a_third_objective_in_which_all_are_equal_changes_neither_front_nor_volume(points):
+    """The plane has ways of its own, and here the general ones are a second opinion on them."""
+    lifted = [(*point, 1) for point in points]
+    directions = (*BOTH, True)
+    assert front(points, maximize=BOTH).tolist() == front(lifted, maximize=directions).tolist()
+    area = hypervolume(points, (2, 8), maximize=BOTH)
+    assert hypervolume(lifted, (2, 8, 0), maximize=directions) == pytest.approx(area)
+
+
+def test_dominance_of_more_points_than_are_compared_at_once(monkeypatch):
+    monkeypatch.setattr("atm_search.pareto.CELLS", 6)
+    points = [(1, 5), (3, 4), (0, 6), (4, 9), (2, 4)]
+    assert is_dominated(points, maximize=BOTH).tolist() == [True, False, True, False, True]
+
+
 def test_front_keeps_the_first_of_equal_points_and_the_order():
     points = [(1, 5), (3, 4), (3, 4), (0, 0), (2, 9)]
     assert front(points, maximize=BOTH).tolist() == [1, 3]

@@ -149,9 +149,10 @@ def work(
             soft_wrap=True,
         )
         _note_drift(console, watch, study)
+    answer = functools.cache(lambda: measure_dense(console, evaluator))  # shows its bar once
 
     def measure(method: "Method", race: "Race") -> "Measurement":
-        measure_dense(console, evaluator)
+        answer()
         if watch is None:
             return evaluator.measure(method, race=race)
         # First: a rival that answers later does not dominate, and a trial that is raced out has

@@ -452,9 +452,9 @@ def _warm_start(console: "Console", begun: "Study", wanted: "StudyFile", *, aske
 def _work(console: "Console", begun: "Study", evaluator: "Evaluator") -> "Outcome":
     """Run the trials in this process."""
     from atm_search.cli.prepare import work
-    from atm_search.show.trials import trial_progress
+    from atm_search.show.board import trial_progress
 
-    with trial_progress(console, _done(begun), begun.plan.budget) as (on_trial, on_wait):
+    with trial_progress(console, begun) as (on_trial, on_wait):
         return work(console, begun, evaluator, worker=0, on_trial=on_trial, on_wait=on_wait)
 
 
@@ -471,10 +471,9 @@ def _supervise(
     from atm_search.cli.prepare import measure_dense
     from atm_search.cli.workers import worker_commands
     from atm_search.search.supervisor import supervise
-    from atm_search.show.trials import trial_progress
+    from atm_search.show.board import trial_progress
 
-    done, budget = _done(begun), begun.plan.budget
-    if done < budget:
+    if sum(record.measured for record in begun.records()) < begun.plan.budget:
         measure_dense(console, evaluator)  # once here, on all cores, and not in every worker
     commands = worker_commands(
         count,
@@ -485,8 +484,7 @@ def _supervise(
         device=device,
     )
     console.print(f"Workers  {count} processes")
-    waiting = "{running} running"
-    with trial_progress(console, done, budget, waiting=waiting) as (on_trial, on_wait):
+    with trial_progress(console, begun, works_here=False) as (on_trial, on_wait):
         return supervise(
             begun,
             commands,
@@ -494,10 +492,6 @@ def _supervise(
             on_wait=on_wait,
             on_note=lambda note: console.print(note, markup=False, soft_wrap=True),
         )
-
-
-def _done(begun: "Study") -> int:
-    return sum(record.measured for record in begun.records())
 
 
 def _report(console: "Console", begun: "Study", outcome: "Outcome", *, as_json: bool) -> None:

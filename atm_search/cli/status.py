@@ -1,25 +1,41 @@
 """`atm-search status`."""
 
-import json
+from typing import Annotated
+
+import typer
 
 from atm_search.cli import options
 
+Follow = Annotated[
+    bool,
+    typer.Option(
+        "--follow", "-f", help="Go on until the search is finished; with --json a line per change."
+    ),
+]
+
 
 def status(
-    storage: options.Storage = None, study: options.Study = None, as_json: options.Json = False
+    storage: options.Storage = None,
+    study: options.Study = None,
+    follow: Follow = False,
+    as_json: options.Json = False,
 ) -> None:
     """Say how far a search is, from any terminal that reaches its store.
 
-    Example: atm-search status --study deit_t
+    Example: atm-search status --study deit_t --follow
     """
-    from atm_search.search.store import open_store
+    from contextlib import suppress
+
+    from atm_search.search.store import open_store, store_errors
     from atm_search.search.study import load
     from atm_search.show.consoles import result_console
-    from atm_search.show.status import status_summary, status_table
-    from atm_search.show.view import view
+    from atm_search.show.following import Follower, follow_study, show_study
 
-    seen = view(load(open_store(options.storage_address(storage), create=False), study))
-    if as_json:
-        print(json.dumps(status_summary(seen), indent=2))
-    else:
-        result_console().print(status_table(seen), soft_wrap=True)
+    store = open_store(options.storage_address(storage), create=False)
+    follower = Follower(load(store, study))
+    with store_errors(store):
+        if not follow:
+            show_study(follower, result_console(), as_json=as_json)
+            return
+        with suppress(KeyboardInterrupt):
+            follow_study(follower, result_console(), as_json=as_json)

@@ -37,8 +37,8 @@ def worker(
     from atm_search.cli.prepare import work
     from atm_search.search.store import open_store
     from atm_search.search.study import load
+    from atm_search.show.board import trial_progress
     from atm_search.show.consoles import log_console
-    from atm_search.show.trials import trial_progress
 
     if number is not None:
         _end_with_supervisor()
@@ -47,8 +47,7 @@ def worker(
     joined = load(open_store(address, create=False, wait_s=wait_s), study)
     console = log_console()
     console.print(f"Study    {joined.name}, {joined.plan.budget} trials", markup=False)
-    done, budget = sum(record.measured for record in joined.records()), joined.plan.budget
-    if done >= budget:
+    if sum(record.measured for record in joined.records()) >= joined.plan.budget:
         console.print("All of its trials are finished.")
         return
     evaluator = study_evaluator(
@@ -62,7 +61,7 @@ def worker(
     )
     # Workers of one supervisor are numbered; whoever joins draws a number that nobody has.
     number = secrets.randbelow(2**31) if number is None else number
-    with trial_progress(console, done, budget) as (on_trial, on_wait):
+    with trial_progress(console, joined) as (on_trial, on_wait):
         outcome = work(
             console, joined, evaluator, worker=number, on_trial=on_trial, on_wait=on_wait
         )

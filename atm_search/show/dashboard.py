@@ -2,9 +2,10 @@
 
 The frontier's pages and the Optuna dashboard, in one process. The stock dashboard has no accounts,
 lets whoever reaches it delete studies, and cannot see Optuna 5's constraints; here it answers only
-requests that read, unless editing is allowed.
+requests that read, unless editing is allowed, and shows our note, figures and token pictures.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
@@ -16,7 +17,11 @@ import optuna_dashboard
 from atm_search.errors import InputError
 from atm_search.search.steady import SteadyStorage
 from atm_search.show.access import read_only, with_token
+from atm_search.show.adorned import AdornedStorage, TokenPictures
 from atm_search.show.live import ROOT, Application, LivePages
+
+OF_STUDY = re.compile(r"/(?:api/studies|artifacts)/(\d+)(?:/.*)?")
+"""What the stock dashboard asks of one study."""
 
 
 def dashboard(
@@ -31,7 +36,9 @@ def dashboard(
     """
     live = LivePages(storage)
     threading.Thread(target=live.warm, name="warm-up", daemon=True).start()
-    stock: Application = optuna_dashboard.wsgi(storage)
+    stock: Application = optuna_dashboard.wsgi(
+        AdornedStorage(storage, live.adorned), TokenPictures(live.picture)
+    )
 
     def both(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -40,6 +47,8 @@ def dashboard(
             return [b""]
         if path == ROOT or path.startswith(f"{ROOT}/"):
             return live(environ, start_response)
+        if of_study := OF_STUDY.fullmatch(path):
+            live.adorn(int(of_study[1]))
         return stock(environ, start_response)
 
     application: Application = both if allow_edit else read_only(both)

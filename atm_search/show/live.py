@@ -1,13 +1,15 @@
-"""The frontier's pages of the dashboard, which keep themselves up to date."""
+"""The frontier's pages of the dashboard, which keep themselves up to date, and what the stock
+dashboard shows of ours."""
 
 import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import cached_property
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 from plotly.offline import get_plotlyjs
@@ -17,9 +19,12 @@ from atm_search.search.steady import SteadyStorage
 from atm_search.search.store import store_errors
 from atm_search.search.study import Study, load, names
 from atm_search.search.trials import CONFIRMED, TrialRecord
+from atm_search.show.adorned import adornments
 from atm_search.show.gallery import Gallery
 from atm_search.show.page import STATIC, page_data
-from atm_search.show.view import view
+from atm_search.show.view import View, view
+
+T = TypeVar("T")
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """A WSGI application."""
@@ -47,6 +52,7 @@ class LivePages:
         self._studies: dict[str, Study] = {}
         self._confirmed: dict[str, str | None] = {}
         self._pages: dict[str, _Page] = {}
+        self._adorned: dict[int, Mapping[str, Any]] = {}
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -72,7 +78,26 @@ class LivePages:
         """Read the newest study before anybody asks: of thousands of trials, that takes seconds."""
         with suppress(AtmSearchError), store_errors(self._storage):
             for name in names(self._storage)[-1:]:
-                self._page(name)
+                self._made(name, lambda page: page.body)
+
+    def adorn(self, study_id: int) -> None:
+        """Bring up to date what the stock dashboard shows of a study, if it is one of ours."""
+        with suppress(AtmSearchError), store_errors(self._storage):
+            name = self._name(study_id)
+            self._adorned[study_id] = self._made(name, lambda page: page.adornments)
+
+    def adorned(self, study_id: int) -> Mapping[str, Any]:
+        """What is added to a study's system attributes, as it was made last."""
+        return self._adorned.get(study_id, {})
+
+    def picture(self, study_id: int, number: int) -> bytes:
+        """What a trial merges, as a PNG.
+
+        Raises:
+            AtmSearchError: there is no such trial, or it cannot be drawn here.
+        """
+        with store_errors(self._storage):
+            return self._picture(self._name(study_id), str(number))
 
     def _answer(self, path: str, asked: dict[str, str]) -> tuple[str, bytes, dict[str, str]]:
         """Content type, body and headers."""
@@ -89,30 +114,44 @@ class LivePages:
         if path == "/studies":
             return "application/json", json.dumps(names(self._storage)).encode(), {}
         if path == "/data":
-            page = self._page(asked.get("study", ""))
-            return (
-                "application/json",
-                page.body,
-                {"ETag": page.version, "Cache-Control": "no-cache"},
-            )
+            name = asked.get("study", "")
+            body, version = self._made(name, lambda page: (page.body, page.version))
+            return "application/json", body, {"ETag": version, "Cache-Control": "no-cache"}
         if path == "/tokens":
-            return "image/png", self._tokens(asked), {"Cache-Control": "max-age=3600"}
+            png = self._picture(asked.get("study", ""), asked.get("trial", ""))
+            return "image/png", png, {"Cache-Control": "max-age=3600"}
         raise StudyError(f"There is no page {ROOT}{path}.")
 
-    def _page(self, name: str) -> "_Page":
+    def _made(self, name: str, make: "Callable[[_Page], T]") -> T:
+        """Something of a study's page, which is made by one thread at a time."""
         with self._lock:
-            page = self._pages.get(name)
-            if page is not None and time.monotonic() < page.good_until:
-                return page
-            study = self._study(name)
-            version = _version(study)
-            if page is None or page.version != version:
-                started = time.monotonic()
-                others = [self._study(other) for other in names(self._storage) if other != name]
-                page = _Page(version, page_data(view(study, others)).encode())
-                page.hold(time.monotonic() - started)
-                self._pages[name] = page
+            return make(self._page(name))
+
+    def _page(self, name: str) -> "_Page":
+        page = self._pages.get(name)
+        if page is not None and time.monotonic() < page.good_until:
             return page
+        study = self._study(name)
+        version = _version(study)
+        if page is None or page.version != version:
+            started = time.monotonic()
+            page = self._pages[name] = _Page(version, view(study, self._others(name)))
+            page.hold(time.monotonic() - started)
+        return page
+
+    def _others(self, name: str) -> list[Study]:
+        others = []
+        for other in names(self._storage):
+            if other != name:
+                with suppress(StudyError):  # another program's
+                    others.append(self._study(other))
+        return others
+
+    def _name(self, study_id: int) -> str:
+        for study in self._storage.get_all_studies():
+            if study._study_id == study_id:
+                return study.study_name
+        raise StudyError(f"There is no study {study_id}.")
 
     def _study(self, name: str) -> Study:
         """A study that keeps the finished trials it has read, so that only new ones are read."""
@@ -132,9 +171,8 @@ class LivePages:
         self._confirmed[name] = found.optuna.user_attrs.get(CONFIRMED)
         return found
 
-    def _tokens(self, asked: dict[str, str]) -> bytes:
-        study = self._study(asked.get("study", ""))
-        number = asked.get("trial", "")
+    def _picture(self, name: str, number: str) -> bytes:
+        study = self._study(name)
         trials = study.optuna.get_trials(deepcopy=False)
         if not number.isdecimal() or int(number) >= len(trials):
             raise StudyError(f"Study '{study.name}' has no trial '{number}'.")
@@ -142,15 +180,32 @@ class LivePages:
 
 
 class _Page:
-    """A study's data as it was sent last."""
+    """A study as it was looked at last, and what is shown of it, made when it is asked for."""
 
-    def __init__(self, version: str, body: bytes) -> None:
-        self.version, self.body = version, body
+    def __init__(self, version: str, seen: View) -> None:
+        self.version, self._seen = version, seen
         self.good_until = 0.0
+
+    @cached_property
+    def body(self) -> bytes:
+        """Of our page."""
+        return self._timed(lambda: page_data(self._seen).encode())
+
+    @cached_property
+    def adornments(self) -> Mapping[str, Any]:
+        """Of the stock dashboard."""
+        return self._timed(lambda: adornments(self._seen))
 
     def hold(self, seconds: float) -> None:
         """Keep it for a while, given how long it took to make."""
-        self.good_until = time.monotonic() + max(LEAST_HOLD_S, HOLD * seconds)
+        held = time.monotonic() + max(LEAST_HOLD_S, HOLD * seconds)
+        self.good_until = max(self.good_until, held)
+
+    def _timed(self, make: Callable[[], T]) -> T:
+        started = time.monotonic()
+        made = make()
+        self.hold(time.monotonic() - started)
+        return made
 
 
 def _version(study: Study) -> str:

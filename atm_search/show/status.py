@@ -18,6 +18,15 @@ from atm_search.show.view import View
 RECENT = 20
 """Finished trials that the pace is taken from."""
 
+SHOWN = ("lossless", "knee")
+"""Picks that are watched while a search runs."""
+
+PICKED = ("gflops", "dense_gflops", "top1", "delta_top1", "delta_ci95", "kl", "feature")
+"""Figures of a pick in JSON."""
+
+IDLE_S = 30.0
+"""Without any trial for so long, a search was not slow but stopped."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
@@ -39,12 +48,18 @@ class Status:
     """At the pace of the last trials; None if nothing runs."""
 
 
-def status(view: View) -> Status:
-    """How far a study is."""
+def status(view: View, *, about_to: int = 0) -> Status:
+    """How far a study is.
+
+    Args:
+        view: the study.
+        about_to: trials that are begun as soon as this is said; they count as running.
+    """
     states = Counter(trial.state for trial in view.trials)
     done, budget = states[TrialState.COMPLETE], view.study.plan.budget
     pace = _pace(view)
     running = states[TrialState.RUNNING]
+    running += max(0, min(about_to, budget - done - running))
     return Status(
         done=done,
         budget=budget,
@@ -60,7 +75,15 @@ def status(view: View) -> Status:
 
 def status_text(now: Status) -> str:
     """The same in one line."""
-    parts = [f"{now.done} of {now.budget} trials"]
+    parts = [f"{now.done} of {now.budget} trials", *counts_text(now)]
+    if now.seconds_left is not None:
+        parts.append(f"{time_text(now.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def counts_text(now: Status) -> list[str]:
+    """What became of the trials, and the pace of those that run: every part that is not zero."""
+    parts = []
     for count, word in (
         (now.running, "running"),
         (now.queued, "queued"),
@@ -70,24 +93,32 @@ def status_text(now: Status) -> str:
     ):
         if count:
             parts.append(f"{count} {word}")
-    if now.seconds_left is not None:
-        parts.append(f"{timedelta(seconds=round(now.seconds_left))} left")
     if now.running and now.images_per_second is not None:
         parts.append(f"{now.images_per_second:,.0f} images/s")
-    return ", ".join(parts)
+    return parts
+
+
+def time_text(seconds: float) -> str:
+    """Such as 1:02:03, or 2 days, 1:02:03."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def progress_line(seen: View, now: Status) -> str:
+    """How a study stands, and its picks, in one line."""
+    picks = [f"{name} {gain_text(seen.picks[name], seen.score)}" for name in SHOWN if name in seen.picks]
+    return "; ".join([status_text(now), *picks])
 
 
 def status_table(view: View) -> Table:
-    """A line each for progress and the picks."""
+    """A line each for progress, the frontier and the picks."""
     name = escape(view.study.name)
     table = Table(title=name, title_justify="left", show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
     table.add_row("progress", status_text(status(view)))
+    table.add_row("frontier", frontier_text(view.points))
     for pick, point in view.picks.items():
-        table.add_row(pick, pick_text(point, view.score))
-    if not view.points:
-        table.add_row("frontier", "no finished trial yet")
+        table.add_row(pick.replace("_", " "), pick_text(point, view.score))
     return table
 
 
@@ -96,8 +127,17 @@ def status_summary(view: View) -> dict[str, Any]:
     return {
         "study": view.study.name,
         **asdict(status(view)),
-        "picks": {name: point.number for name, point in view.picks.items()},
+        "frontier": len(view.points),
+        "picks": {name: _pick_values(point) for name, point in view.picks.items()},
     }
+
+
+def frontier_text(points: Sequence[FrontierPoint]) -> str:
+    """How many configurations a frontier has, and what they cost."""
+    if not points:
+        return "no finished trial yet"
+    low, high = points[0].measurement.gflops, points[-1].measurement.gflops
+    return f"{len(points)} configurations, {low:.4f} to {high:.4f} GFLOPs"
 
 
 def pick_text(point: FrontierPoint, score: Score) -> str:
@@ -113,6 +153,18 @@ def pick_text(point: FrontierPoint, score: Score) -> str:
         f"trial {point.number}: {m.gflops:.4f} GFLOPs ({saving(m)}), {quality}, "
         f"{settings_text(point)}"
     )
+
+
+def gain_text(point: FrontierPoint, score: Score) -> str:
+    """What a configuration saves and loses, short enough for a terminal of 80 columns."""
+    m = point.measurement
+    cost = f"{m.gflops:.4f} GFLOPs ({saving(m)})"
+    return f"trial {point.number}: {cost}, {score.title} {score.text(m)}"
+
+
+def _pick_values(point: FrontierPoint) -> dict[str, Any]:
+    figures = point.measurement.figures()
+    return {"trial": point.number, **{name: figures[name] for name in PICKED}}
 
 
 def _pace(view: View) -> tuple[float, float] | None:
@@ -132,9 +184,19 @@ def _pace(view: View) -> tuple[float, float] | None:
 
 
 def _recent(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The last finished trials, by their end, since the search last stood still."""
     finished = [
         trial
         for trial in trials
         if trial.state == TrialState.COMPLETE and trial.datetime_complete is not None
     ]
-    return sorted(finished, key=lambda trial: trial.datetime_complete or datetime.min)[-RECENT:]
+    last = sorted(finished, key=lambda trial: trial.datetime_complete or datetime.min)[-RECENT:]
+    recent: list[FrozenTrial] = []
+    begun = datetime.max
+    for trial in reversed(last):
+        ended = trial.datetime_complete or begun
+        if recent and (begun - ended).total_seconds() > IDLE_S:
+            break
+        recent.append(trial)
+        begun = min(begun, trial.datetime_start or ended)
+    return recent[::-1]

@@ -1,60 +1,13 @@
-"""Trials as they come in."""
+"""Trials and their rules in words."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
-
-from rich.console import Console
 
 from atm_search.measure.measurement import Measurement
 from atm_search.search.scores import FEATURE, KL
-from atm_search.search.trials import TrialRecord, tally
+from atm_search.search.trials import TrialRecord
 from atm_search.search.warm_start import WarmStart
-from atm_search.show.progress import progress_bar
 from atm_search.show.tables import saving, settings_text
-
-SAVED = {"raced": "raced out", "reused": "reused"}
-"""Kinds of trials that save images, in words."""
-
-OnTrial = Callable[[TrialRecord, int, int], None]
-OnWait = Callable[[int, int, int], None]
-
-
-@contextmanager
-def trial_progress(
-    console: Console,
-    done: int,
-    total: int,
-    *,
-    waiting: str = "Waiting for {running} trials of other workers",
-) -> Iterator[tuple[OnTrial, OnWait]]:
-    """A line per trial, and on a terminal a bar below them, as long as the block lasts.
-
-    Args:
-        console: where to show it.
-        done: finished trials of the study at the beginning.
-        total: trials in all.
-        waiting: stands before the bar while there is nothing to do here.
-
-    Yields:
-        What a worker tells of finished trials, and of waiting for other workers.
-    """
-    with progress_bar(console) as bar:
-        task = bar.add_task("Trials", completed=done, total=total)
-        ended: list[TrialRecord] = []
-
-        def on_trial(record: TrialRecord, done: int, total: int) -> None:
-            ended.append(record)
-            bar.update(task, completed=done, total=total, description=_description(ended))
-            bar.console.print(
-                f"[{done}/{total}] {trial_line(record)}", markup=False, soft_wrap=True
-            )
-
-        def on_wait(running: int, done: int, total: int) -> None:
-            description = waiting.format(running=running)
-            bar.update(task, completed=done, total=total, description=description)
-
-        yield on_trial, on_wait
 
 
 def warm_start_text(known: WarmStart, queued: int) -> str:
@@ -107,10 +60,3 @@ def racing_text(racing: Mapping[str, Any]) -> str:
         return "off: every trial takes all images"
     margin = f", margin {racing['margin']:g}" if racing["margin"] else ""
     return f"on {racing['on']}, delta {racing['delta']:g}{margin}"
-
-
-def _description(ended: Sequence[TrialRecord]) -> str:
-    """What stands before the bar: of the trials seen here, those that took less than all images."""
-    counts = tally(ended)
-    saved = [f"{counts[name]} {word}" for name, word in SAVED.items() if counts[name]]
-    return "Trials" + "".join(f", {text}" for text in saved)

@@ -1,18 +1,22 @@
 """A small finished search of the demo model, and views of it."""
 
 import contextlib
+import importlib.util
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from atm_search.cli.main import app
 from atm_search.search.store import open_store
-from atm_search.search.study import Study, load
+from atm_search.search.study import Study, create_or_resume, load
 from atm_search.show.view import View, open_view
 
+STUB = Path(__file__).parents[1] / "search" / "stub_worker.py"
 SEARCH = ["--model", "demo", "--images", "40", "--sampler", "random", "--seed", "1"]
 PUBLISHED = "{tau0: 1.0, alpha: 0.015, tau_min: 0.945, split_depth: 9}"
 
@@ -46,6 +50,31 @@ def study(store: Path) -> Iterator[Study]:
 def seen(study: Study) -> View:
     """The same as people see it."""
     return open_view(study)
+
+
+@pytest.fixture(scope="session")
+def stub() -> ModuleType:
+    """A model's stand-in, for searches of milliseconds."""
+    spec = importlib.util.spec_from_file_location("stub_worker", STUB)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def begin(tmp_path: Path, stub: ModuleType) -> Iterator[Callable[..., Study]]:
+    """Begins a study of the stand-in in a new store."""
+    storage = open_store(str(tmp_path / "stub.db"), create=True)
+
+    def create(**changes: Any) -> Study:
+        wanted = {"identity": stub.identity(), "dense": lambda: stub.DENSE, "sampler": "random"}
+        return create_or_resume(storage, "s", **({"budget": 10, "seed": 1} | wanted | changes))
+
+    yield create
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 @pytest.fixture(autouse=True)
