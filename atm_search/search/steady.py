@@ -116,6 +116,8 @@ class SteadyStorage(RDBStorage):
                 if made is None:
                     made = self._get_prepared_new_trial(study_id, trial, session)
                     session.add(_owned(int(made.trial_id), mine))
+                    if trial.state == TrialState.RUNNING:  # its first sign of life
+                        session.add(models.TrialHeartbeatModel(trial_id=made.trial_id))
                 return int(made.trial_id), int(made.number)
 
         made = self._steadily(begin if template_trial is None else prepare)
