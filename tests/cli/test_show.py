@@ -61,7 +61,7 @@ def test_a_finished_search_is_shown_in_every_form(cli: Cli, tmp_path: Path) -> N
     assert shown["standing"].startswith("On the frontier")
     assert (tmp_path / "tokens.png").read_bytes().startswith(b"\x89PNG")
     assert cli("show", best["trial"]) == 0
-    assert f"Trial {best['trial']} of demo: tau0=" in cli.out
+    assert f"Trial {best['trial']} of demo: atm tau0=" in cli.out
     assert f"{best['gflops']:.4f}" in cli.out
 
     assert cli("report", "-o", "report.json") == 0

@@ -35,6 +35,7 @@ def test_a_page_needs_nothing_else_and_has_the_figures_of_frontier_json(
     for row in summary["frontier"]:
         row.pop("pick")
         row.pop("thresholds")
+        row.pop("settings")
     assert summary == json.loads(json.dumps(frontier_summary(study, study.records())))
     assert data["pictures"] == {}
 
