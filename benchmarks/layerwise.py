@@ -147,7 +147,7 @@ class Bench:
 
     def _run(self, study: Study) -> None:
         model = self.evaluator.model
-        run(
+        outcome = run(
             study,
             lambda method, race: self.evaluator.measure(method, race=race),
             environment=Environment(device_name(model.device), model.dtype_name, versions()),
@@ -155,6 +155,8 @@ class Bench:
                 f"{study.name}: {done} of {budget}", file=sys.stderr, flush=True
             ),
         )
+        if outcome.interrupted:
+            sys.exit(130)
 
 
 def _up_to(records: Sequence[TrialRecord], trials: int) -> list[TrialRecord]:
