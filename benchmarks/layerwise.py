@@ -169,7 +169,7 @@ def _check_same(starts: Sequence[FrontierPoint], records: Sequence[TrialRecord])
     for point, record in zip(starts, _up_to(records, len(starts)), strict=True):
         ours, theirs = point.measurement, record.measurement
         assert theirs is not None
-        assert record.params | point.params == record.params
+        assert {**record.params, **point.params} == record.params
         same = ("kl", "gflops", "tokens_per_layer", "top1_hits", "images")
         if record.stopped_by is None and any(
             getattr(ours, name) != getattr(theirs, name) for name in same
@@ -200,8 +200,8 @@ def compared(pairs: Sequence[tuple[list[Fresh], list[Fresh]]]) -> dict[str, Any]
     images = len(pairs[0][0][0].kl)
     rng = np.random.default_rng(0)
     at = np.concatenate([COSTS, SHOWN])
-    draws = [np.ones(images), *(np.bincount(rng.integers(images, size=images), minlength=images)
-                                for _ in range(DRAWS))]  # fmt: skip
+    drawn = (rng.integers(images, size=images) for _ in range(DRAWS))
+    draws = [np.ones(images), *(np.bincount(d, minlength=images).astype(float) for d in drawn)]
     kl, top1 = [], []
     for weights in draws:
         changes = [
