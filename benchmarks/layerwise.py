@@ -147,7 +147,7 @@ class Bench:
 
     def _run(self, study: Study) -> None:
         model = self.evaluator.model
-        run(
+        outcome = run(
             study,
             lambda method, race: self.evaluator.measure(method, race=race),
             environment=Environment(device_name(model.device), model.dtype_name, versions()),
@@ -155,6 +155,8 @@ class Bench:
                 f"{study.name}: {done} of {budget}", file=sys.stderr, flush=True
             ),
         )
+        if outcome.interrupted:
+            sys.exit(130)
 
 
 def _up_to(records: Sequence[TrialRecord], trials: int) -> list[TrialRecord]:
@@ -167,7 +169,7 @@ def _check_same(starts: Sequence[FrontierPoint], records: Sequence[TrialRecord])
     for point, record in zip(starts, _up_to(records, len(starts)), strict=True):
         ours, theirs = point.measurement, record.measurement
         assert theirs is not None
-        assert record.params | point.params == record.params
+        assert {**record.params, **point.params} == record.params
         same = ("kl", "gflops", "tokens_per_layer", "top1_hits", "images")
         if record.stopped_by is None and any(
             getattr(ours, name) != getattr(theirs, name) for name in same
@@ -198,8 +200,8 @@ def compared(pairs: Sequence[tuple[list[Fresh], list[Fresh]]]) -> dict[str, Any]
     images = len(pairs[0][0][0].kl)
     rng = np.random.default_rng(0)
     at = np.concatenate([COSTS, SHOWN])
-    draws = [np.ones(images), *(np.bincount(rng.integers(images, size=images), minlength=images)
-                                for _ in range(DRAWS))]  # fmt: skip
+    drawn = (rng.integers(images, size=images) for _ in range(DRAWS))
+    draws = [np.ones(images), *(np.bincount(d, minlength=images).astype(float) for d in drawn)]
     kl, top1 = [], []
     for weights in draws:
         changes = [
