@@ -33,11 +33,16 @@ DIGITS = 9
 
 def main() -> None:
     options = _parser().parse_args()
-    model = load_model(options.model, checkpoint=options.checkpoint, device=options.device)
+    model = load_model(
+        options.model,
+        checkpoint=options.checkpoint,
+        device=options.device,
+        dtype=options.dtype,
+    )
     shard = open_shard(model, data=options.data, images=options.images)
     evaluator = Evaluator(model, shard, batch_size=options.batch_size)
     method = method_class("atm")
-    space = Space(method.space(model.depth)).thinned(options.step)
+    space = _thinned(Space(method.space(model.depth)), options.step)
     about = {
         "model": model.name,
         "weights": model.weights_digest,
@@ -73,6 +78,14 @@ def main() -> None:
             print(f"{index + 1} of {len(space)}, {rate:.2f} s each", file=sys.stderr, flush=True)
 
 
+def _thinned(space: Space, steps: list[int]) -> Space:
+    """The sub-grid of one step for all ranges, or of one for each."""
+    if len(steps) == 1:
+        return space.thinned(steps[0])
+    alone = [Space((item,)).thinned(step) for item, step in zip(space.ranges, steps, strict=True)]
+    return Space(tuple(item for one in alone for item in one.ranges))
+
+
 def _begun(path: Path, about: dict[str, Any], headings: list[str]) -> int:
     """How many configurations a file has already, in order; a new one gets its headings."""
     head = [f"# {json.dumps(about)}", ",".join(headings)]
@@ -97,8 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
-    parser.add_argument("--step", type=int, default=3, help="every step-th value of each range")
+    parser.add_argument(
+        "--step", type=int, nargs="+", default=[3], help="every step-th value, for all or each"
+    )
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--outcomes", action="store_true", help="record image by image too")
     parser.add_argument("-o", "--output", type=Path, required=True)
     return parser

@@ -27,6 +27,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import create_trial
 
 from atm_search.measure.measurement import Measurement
+from atm_search.measure.racing import Race
 from atm_search.merging.method import Method, Range
 from atm_search.merging.registry import build
 from atm_search.search.address import parse
@@ -134,7 +135,7 @@ def _work(storage: str, name: str, worker: int, seconds: float) -> list[float]:
     """When each measurement of one worker began."""
     moments = []
 
-    def slow(method: Method) -> Measurement:
+    def slow(method: Method, race: Race) -> Measurement:
         moments.append(time.monotonic())
         time.sleep(seconds)
         return measure(method)

@@ -33,9 +33,9 @@ class SubGrid:
 
     def is_taken(self, number: int, history: History) -> bool:
         """Whether a trial has nothing to measure: another one has its point, or it has none."""
-        params = history.queued_params(number)
-        if not params:
+        if not history.was_queued(number):
             return True
+        params = history.queued_params(number)
         space = history.space
         if not space.has(params):
             return False  # refused later, with its reason

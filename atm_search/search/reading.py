@@ -6,7 +6,8 @@ parameter twice. Workers read several times per trial, so that was most of what 
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, cast
 
@@ -14,11 +15,12 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import (
-    ColumnElement,
     CompoundSelect,
+    Connection,
     Row,
     Select,
     String,
+    bindparam,
     literal_column,
     null,
     or_,
@@ -26,7 +28,6 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy import cast as as_type
-from sqlalchemy.orm import Session
 
 PARAM, USER, SYSTEM, VALUE, STEP = range(5)
 """What a row that belongs to a trial is."""
@@ -36,7 +37,7 @@ MOST_IDS = 500
 
 
 def read_trials(
-    session: Session,
+    connection: Connection,
     study_id: int,
     *,
     states: Collection[TrialState] | None,
@@ -46,45 +47,39 @@ def read_trials(
     """The trials of a study in the order of their ids.
 
     Args:
-        session: open.
+        connection: open.
         study_id: of the study.
         states: those wanted; None takes all.
         after: only trials with greater ids,
         and_also: and these.
     """
-    trial = models.TrialModel
     also = [number for number in and_also if number <= after]
-    wanted: list[ColumnElement[bool]] = [trial.study_id == study_id]
-    if also and len(also) <= MOST_IDS:
-        wanted.append(or_(trial.trial_id > after, trial.trial_id.in_(also)))
-    elif not also:
-        wanted.append(trial.trial_id > after)
-    if states is not None:
-        wanted.append(trial.state.in_(list(states)))
-    found = session.query(trial).filter(*wanted).order_by(trial.trial_id).all()
     if len(also) > MOST_IDS:
-        kept = set(also)
-        found = [row for row in found if row.trial_id > after or row.trial_id in kept]
+        bounds, wanted = {"after": -1, "also": []}, {*also}
+    else:
+        bounds, wanted = {"after": after, "also": also}, set()
+    found = [
+        row
+        for row in connection.execute(TRIALS, bounds | {"study_id": study_id})
+        if not wanted or row.trial_id > after or row.trial_id in wanted
+        if states is None or row.state in states
+    ]
     if not found:
         return []
+    ids = [int(row.trial_id) for row in found]
+    if len(ids) <= MOST_IDS:
+        belongings = connection.execute(BELONGINGS, {"ids": ids})
+    else:
+        limits = {"study_id": study_id, "first": ids[0]}
+        belongings = connection.execute(BELONGINGS_OF_MANY, limits)
     rows: dict[int, list[Row[Any]]] = defaultdict(list)
-    for row in session.connection().execute(_belongings(study_id, found)):
+    for row in belongings:
         rows[row.trial_id].append(row)
-    return [_trial(model, rows[int(model.trial_id)]) for model in found]
+    return [_trial(row, rows[row.trial_id]) for row in found]
 
 
-def _belongings(
-    study_id: int, trials: Sequence[models.TrialModel]
-) -> "CompoundSelect[tuple[Any, ...]]":
-    """Parameters, attributes and values of some trials; of all the study's if they are many."""
-    ids = [int(trial.trial_id) for trial in trials]
-
-    def of_trials(statement: Select[Any], trial_id: Any) -> Select[Any]:
-        if len(ids) <= MOST_IDS:
-            return statement.where(trial_id.in_(ids))
-        owner = models.TrialModel
-        joined = statement.join(owner, owner.trial_id == trial_id)
-        return joined.where(owner.study_id == study_id, owner.trial_id >= ids[0])
+def _belongings(of_trials: "Callable[[Select[Any], Any], Select[Any]]") -> "CompoundSelect[Any]":
+    """Parameters, attributes and values of the trials that `of_trials` limits a statement to."""
 
     def rows(kind: int, model: Any, place: Any, name: Any, number: Any, text: Any) -> Select[Any]:
         statement = select(
@@ -123,12 +118,24 @@ def _belongings(
     )
 
 
+def _of_few(statement: Select[Any], trial_id: Any) -> Select[Any]:
+    return statement.where(trial_id.in_(bindparam("ids", expanding=True)))
+
+
+def _of_many(statement: Select[Any], trial_id: Any) -> Select[Any]:
+    owner = models.TrialModel
+    joined = statement.join(owner, owner.trial_id == trial_id)
+    return joined.where(
+        owner.study_id == bindparam("study_id"), owner.trial_id >= bindparam("first")
+    )
+
+
 def _name(kind: Any) -> Any:
     """A column of names as text: in some databases it is of a type of its own."""
     return as_type(kind, String(20))
 
 
-def _trial(model: models.TrialModel, rows: Iterable[Row[Any]]) -> FrozenTrial:
+def _trial(trial: Row[Any, Any, Any, Any, Any], rows: Iterable[Row[Any]]) -> FrozenTrial:
     kinds: dict[int, list[Row[Any]]] = defaultdict(list)
     for row in rows:
         kinds[row.kind].append(row)
@@ -138,19 +145,24 @@ def _trial(model: models.TrialModel, rows: Iterable[Row[Any]]) -> FrozenTrial:
     ]
     values = [_value(row) for row in sorted(kinds[VALUE], key=lambda row: cast(int, row.place))]
     return FrozenTrial(
-        number=cast(int, model.number),
-        state=cast(TrialState, model.state),
+        number=trial.number,
+        state=trial.state,
         value=None,
         values=values or None,
-        datetime_start=model.datetime_start,
-        datetime_complete=model.datetime_complete,
+        datetime_start=_local(trial.datetime_start),
+        datetime_complete=_local(trial.datetime_complete),
         params={name: kind.to_external_repr(value) for name, kind, value in params},
         distributions={name: kind for name, kind, _ in params},
         user_attrs={row.name: json.loads(row.text) for row in kinds[USER]},
         system_attrs={row.name: json.loads(row.text) for row in kinds[SYSTEM]},
         intermediate_values={row.place: _step(row) for row in kinds[STEP]},
-        trial_id=int(model.trial_id),
+        trial_id=trial.trial_id,
     )
+
+
+def _local(moment: datetime | None) -> datetime | None:
+    """A moment as Optuna shows it; it is stored in UTC."""
+    return None if moment is None else moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
 
 
 def _value(row: Row[Any]) -> float:
@@ -168,3 +180,27 @@ def _step(row: Row[Any]) -> float:
 def _distribution(text: str) -> BaseDistribution:
     """Few in a study, and never changed."""
     return json_to_distribution(text)
+
+
+_TABLE = models.TrialModel.__table__.c
+
+# Made once: a statement takes longer to build than to run.
+TRIALS = (
+    select(
+        _TABLE.trial_id,
+        _TABLE.number,
+        _TABLE.state,
+        _TABLE.datetime_start,
+        _TABLE.datetime_complete,
+    )
+    .where(_TABLE.study_id == bindparam("study_id"))
+    .where(
+        or_(
+            _TABLE.trial_id > bindparam("after"),
+            _TABLE.trial_id.in_(bindparam("also", expanding=True)),
+        )
+    )
+    .order_by(_TABLE.trial_id)
+)
+BELONGINGS = _belongings(_of_few)
+BELONGINGS_OF_MANY = _belongings(_of_many)

@@ -74,23 +74,15 @@ class TrialRunner:
         with _expected_warnings():
             trial = self._study.optuna.ask()
         with Heartbeat(self._study.storage, trial):
-            # Others may have asked at the same time. Numbers are unique and only grow, so if the
-            # live trials before this one fill the budget now, this one can never be needed.
-            self._history.refresh()
-            if self._history.rank(trial.number) >= budget:
-                self._tell(trial, self._record(trial, surplus=True))
-                self._queue(self._history.queued_params(trial.number))
-                return None
-            if self._grid is not None and self._grid.is_taken(trial.number, self._history):
-                self._tell(trial, self._record(trial, surplus=True))
-                return None
-            record = self._attempt(trial)
+            record = self._attempt(trial, budget)
             if not self._tell(trial, record):
                 # Taken for dead, we were not: the trial that was queued instead gets our figures.
                 if record.measured and record.reused_from is None:
                     self._late[self._study.identity.space.key(record.params)] = record
                 return None
         if record.surplus:
+            if self._history.was_queued(trial.number) and self._is_beyond(trial, budget):
+                self._queue(self._history.queued_params(trial.number))
             return None
         if record.interrupted:
             self._queue(trial.params)
@@ -100,12 +92,12 @@ class TrialRunner:
             self._repeats = 0
         return record
 
-    def _attempt(self, trial: optuna.Trial) -> TrialRecord:
+    def _attempt(self, trial: optuna.Trial, budget: int) -> TrialRecord:
         """The trial's record; only bugs are raised, and told to the store before."""
         try:
             with _expected_warnings(), single_thread(), self._study.storage.params_together():
                 params = self._study.identity.space.suggest(trial)
-            return self._measured(trial, params)
+            return self._measured(trial, params, budget)
         except (MeasurementError, ParameterError) as error:
             return self._record(trial, reason=str(error))
         except UpdateFinishedTrialError:  # taken for dead before it was measured
@@ -116,10 +108,13 @@ class TrialRunner:
             self._tell(trial, self._record(trial, reason=f"{type(error).__name__}: {error}"))
             raise
 
-    def _measured(self, trial: optuna.Trial, params: dict[str, float]) -> TrialRecord:
+    def _measured(self, trial: optuna.Trial, params: dict[str, float], budget: int) -> TrialRecord:
         """The finished trial, with its configuration's stored measurement or a new one."""
         key = self._study.identity.space.key(params)
         self._history.refresh()
+        taken = self._grid is not None and self._grid.is_taken(trial.number, self._history)
+        if taken or self._is_beyond(trial, budget):
+            return self._record(trial, surplus=True)
         known = self._history.known(key, partial=self._rules.on != "off")
         # What we queued ourselves needs no second trial; what does the same as another needs one.
         needless = trial.user_attrs.get(QUEUED, False) and key in self._history.measured
@@ -161,6 +156,14 @@ class TrialRunner:
             value = getattr(measurement, name)
             if not math.isfinite(value):
                 raise MeasurementError(f"The measured {name} is {value}, which cannot be compared.")
+
+    def _is_beyond(self, trial: optuna.Trial, budget: int) -> bool:
+        """Whether the budget is spent without a trial, as the history was read last.
+
+        Others may have asked at the same time. Numbers are unique and only grow, so if the live
+        trials before this one fill the budget now, this one can never be needed.
+        """
+        return self._history.rank(trial.number) >= budget
 
     def _reused(
         self, trial: optuna.Trial, known: TrialRecord, params: Mapping[str, Any]

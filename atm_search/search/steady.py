@@ -13,19 +13,26 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import StudyDirection
-from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.orm import Session
 
 from atm_search.search.owner import OWNER, signature
 from atm_search.search.reading import read_trials
+from atm_search.search.writing import Parameter, begin_trial, end_trial, write_params
 
 T = TypeVar("T")
 
@@ -68,7 +75,7 @@ class SteadyStorage(RDBStorage):
     _created: FrozenTrial | None = None
     """The trial made last, until it is read."""
 
-    _params: list[tuple[int, str, float, BaseDistribution]] | None = None
+    _params: list[Parameter] | None = None
     """Parameters that wait to be written together."""
 
     def create_new_study(
@@ -98,22 +105,24 @@ class SteadyStorage(RDBStorage):
         mine = signature()
         trial = copy.deepcopy(template_trial or create_trial(state=TrialState.RUNNING))
 
-        def create(again: bool) -> FrozenTrial:
+        def begin(again: bool) -> tuple[int, int]:
+            with self._transaction() as connection:
+                return begin_trial(connection, study_id, mine, again=again)
+
+        def prepare(again: bool) -> tuple[int, int]:
             with self._written() as session:
                 models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
                 made = _made_by(mine, study_id, session) if again else None
                 if made is None:
                     made = self._get_prepared_new_trial(study_id, trial, session)
                     session.add(_owned(int(made.trial_id), mine))
-                    if trial.state == TrialState.RUNNING:  # its first sign of life
-                        session.add(models.TrialHeartbeatModel(trial_id=made.trial_id))
-                trial._trial_id, trial.number = int(made.trial_id), int(made.number)
-                trial.system_attrs[OWNER] = mine
-                return trial
+                return int(made.trial_id), int(made.number)
 
-        created = self._steadily(create)
-        self._created = copy.deepcopy(created)
-        return created
+        made = self._steadily(begin if template_trial is None else prepare)
+        trial._trial_id, trial.number = made
+        trial.system_attrs[OWNER] = mine
+        self._created = copy.deepcopy(trial)
+        return trial
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """A trial as the store has it; one that was created just now is not read again."""
@@ -135,9 +144,9 @@ class SteadyStorage(RDBStorage):
             return []
 
         def read(again: bool) -> list[FrozenTrial]:
-            with _create_scoped_session(self._reader) as session:
+            with self._reader.connect() as connection:
                 return read_trials(
-                    session,
+                    connection,
                     study_id,
                     states=None if states is None else [s for s in TrialState if s in states],
                     after=trial_id_greater_than,
@@ -167,17 +176,12 @@ class SteadyStorage(RDBStorage):
             self._params = None
 
         def write(again: bool) -> None:
-            # A second insertion meets its own rows, which Optuna ignores.
-            with _create_scoped_session(self.scoped_session, True) as session:
-                for trial_id, name, value, distribution in params:
-                    session.add(
-                        models.TrialParamModel(
-                            trial_id=trial_id,
-                            param_name=name,
-                            param_value=value,
-                            distribution_json=distribution_to_json(distribution),
-                        )
-                    )
+            try:
+                with self._transaction() as connection:
+                    write_params(connection, params)
+            except IntegrityError:  # of a second attempt, which meets the rows of the first
+                if not again:
+                    raise
 
         if params:
             self._steadily(write)
@@ -217,33 +221,16 @@ class SteadyStorage(RDBStorage):
                 raise ValueError(f"{value} is no value to compare trials by.")
 
         def end(again: bool) -> bool:
-            with self._written() as session:
-                trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
-                if trial.state != TrialState.RUNNING:
-                    return again and bool(trial.state == state) and _holds(trial, values)
-                for key, value in user_attrs.items():
-                    self._set_trial_attr_without_commit(
-                        session, models.TrialUserAttributeModel, trial_id, key, value
-                    )
-                for key, value in constraints.items():
-                    self._set_trial_attr_without_commit(
-                        session,
-                        models.TrialSystemAttributeModel,
-                        trial_id,
-                        f"{_CONSTRAINTS_KEY}:{key}",
-                        value,
-                    )
-                for objective, number in enumerate(values or ()):
-                    session.add(
-                        models.TrialValueModel(
-                            trial_id=trial_id,
-                            objective=objective,
-                            value=number,
-                            value_type=models.TrialValueModel.TrialValueType.FINITE,
-                        )
-                    )
-                _move(trial, state)
-                return True
+            with self._transaction() as connection:
+                return end_trial(
+                    connection,
+                    trial_id,
+                    state,
+                    values or (),
+                    user_attrs=user_attrs,
+                    constraints=constraints,
+                    again=again,
+                )
 
         return self._steadily(end)
 
@@ -331,13 +318,12 @@ class SteadyStorage(RDBStorage):
         super().record_heartbeat(trial_id)
 
     @cached_property
-    def _reader(self) -> "scoped_session[Session]":
-        """Sessions whose every statement stands alone, which saves two messages per reading.
+    def _reader(self) -> Engine:
+        """The engine with every statement standing alone, which saves two messages per reading.
 
         A trial's row is read first, so whoever sees it finished sees all that belongs to it.
         """
-        alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        return scoped_session(sessionmaker(bind=alone))
+        return self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def _written(self) -> Iterator[Session]:
@@ -346,6 +332,14 @@ class SteadyStorage(RDBStorage):
             if self.engine.name == "sqlite":
                 session.connection().exec_driver_sql("BEGIN IMMEDIATE")
             yield session
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """The same for plain statements."""
+        with self.engine.begin() as connection:
+            if self.engine.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
 
     def _steadily(self, attempt: Callable[[bool], T], *, reads: bool = False) -> T:
         """What an operation returns, tried until it meets a database.

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import optuna
@@ -33,18 +33,22 @@ def lose_answers(
     """Makes the next transactions that write succeed without an answer; counts them."""
 
     def lose(count: int) -> list[int]:
-        left, done, written = [count], [0], storage._written
+        left, done = [count], [0]
 
-        @contextmanager
-        def lossy() -> Iterator[Any]:
-            with written() as session:
-                yield session
-            done[0] += 1
-            if left[0]:
-                left[0] -= 1
-                raise lost_connection()
+        def lossy(transaction: Callable[[], AbstractContextManager[Any]]) -> Any:
+            @contextmanager
+            def losing() -> Iterator[Any]:
+                with transaction() as writer:
+                    yield writer
+                done[0] += 1
+                if left[0]:
+                    left[0] -= 1
+                    raise lost_connection()
 
-        monkeypatch.setattr(storage, "_written", lossy)
+            return losing
+
+        monkeypatch.setattr(storage, "_written", lossy(storage._written))
+        monkeypatch.setattr(storage, "_transaction", lossy(storage._transaction))
         return done
 
     return lose
