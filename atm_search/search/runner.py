@@ -161,7 +161,7 @@ class TrialRunner:
         return self._history.rank(trial.number) >= budget
 
     def _check(self, measurement: Measurement) -> None:
-        for name in dict.fromkeys(("kl", "kl_se", *self._study.objectives.costs)):
+        for name in dict.fromkeys(("distance", "distance_se", *self._study.objectives.costs)):
             value = getattr(measurement, name)
             if not math.isfinite(value):
                 raise MeasurementError(f"The measured {name} is {value}, which cannot be compared.")
