@@ -82,8 +82,8 @@ TOP1 = Score("top1", "top-1", "points", "maximize", margin=10.0, digits=2)
 KL = Score("kl", "KL", "nats", "minimize", margin=0.25, digits=4)
 """DeiT-T has lost 7 points of top-1 at its margin."""
 
-FEATURE = Score("feature", "feature distance", "", "minimize", margin=0.25, digits=5)
-"""Cosine distance of the pooled feature."""
+FEATURE = Score("feature", "feature distance", "", "minimize", margin=0.12, digits=5)
+"""Cosine distance of the pooled feature; where DeiT-T reaches its margin, KL reaches its own."""
 
 
 def known(*measurements: Measurement) -> Score:
