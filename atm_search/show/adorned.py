@@ -7,6 +7,7 @@ shown is made when somebody looks, as new as our own page, and nothing is left t
 """
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO
 import bottle
 import optuna
 from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import InMemoryStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.study._frozen import FrozenStudy
@@ -50,7 +52,9 @@ def adornments(seen: View) -> dict[str, Any]:
     directions = [direction for _, direction in study.objectives.directions]
     scratch = optuna.create_study(storage=InMemoryStorage(), directions=directions)
     names = [name for name, _ in study.objectives.directions]
-    scratch.set_metric_names([OBJECTIVES.get(name, name) for name in names])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        scratch.set_metric_names([OBJECTIVES.get(name, name) for name in names])
     save_note(scratch, _markdown(seen))
     # A page that is open takes up a note when its version grows.
     scratch._storage.set_study_system_attr(scratch._study_id, VERSION, 1 + _ended(seen))

@@ -67,8 +67,9 @@ def test_a_study_has_a_note_our_figures_and_units_and_the_store_nothing_of_it(
     before = dump(copy)
     shown = detail(pages)
     assert "ATM in demo" in shown["note"]["body"]
-    assert f"Knee (where the frontier bends most): trial {seen.picks['knee'].number}" in (
-        shown["note"]["body"]
+    assert (
+        f"Knee (where the frontier bends most): trial {seen.picks['knee'].number}"
+        in (shown["note"]["body"])
     )
     assert shown["objective_names"] == ["top-1 (%)", "GFLOPs"]
     drawn = {item["id"]: json.loads(item["graph_object"]) for item in shown["plotly_graph_objects"]}
