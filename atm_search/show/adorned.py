@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any, BinaryIO
 
-import bottle
+import bottle  # type: ignore[import-untyped]
 import optuna
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.exceptions import ExperimentalWarning
@@ -49,8 +49,7 @@ Attributes = Mapping[str, Any]
 def adornments(seen: View) -> dict[str, Any]:
     """What the stock dashboard finds of a study in its system attributes: ours alone."""
     study = seen.study
-    directions = [direction for _, direction in study.objectives.directions]
-    scratch = optuna.create_study(storage=InMemoryStorage(), directions=directions)
+    scratch = optuna.create_study(storage=InMemoryStorage(), directions=study.optuna.directions)
     names = [name for name, _ in study.objectives.directions]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
