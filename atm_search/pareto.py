@@ -26,8 +26,8 @@ def is_dominated(points: ArrayLike, *, maximize: Sequence[bool]) -> NDArray[np.b
     rows = max(1, CELLS // max(gains.size, 1))
     for start in range(0, len(gains), rows):
         these = gains[start : start + rows, None]  # [rows, 1, k] against [n, k]
-        beaten = (gains >= these).all(axis=2) & (gains > these).any(axis=2)
-        dominated[start : start + rows] = beaten.any(axis=1)
+        beaten = np.all(gains >= these, axis=2) & np.any(gains > these, axis=2)
+        dominated[start : start + rows] = np.any(beaten, axis=1)
     return dominated
 
 

@@ -7,13 +7,15 @@ shown is made when somebody looks, as new as our own page, and nothing is left t
 """
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any, BinaryIO
 
-import bottle
+import bottle  # type: ignore[import-untyped]
 import optuna
 from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import InMemoryStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.study._frozen import FrozenStudy
@@ -47,10 +49,11 @@ Attributes = Mapping[str, Any]
 def adornments(seen: View) -> dict[str, Any]:
     """What the stock dashboard finds of a study in its system attributes: ours alone."""
     study = seen.study
-    directions = [direction for _, direction in study.objectives.directions]
-    scratch = optuna.create_study(storage=InMemoryStorage(), directions=directions)
+    scratch = optuna.create_study(storage=InMemoryStorage(), directions=study.optuna.directions)
     names = [name for name, _ in study.objectives.directions]
-    scratch.set_metric_names([OBJECTIVES.get(name, name) for name in names])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        scratch.set_metric_names([OBJECTIVES.get(name, name) for name in names])
     save_note(scratch, _markdown(seen))
     # A page that is open takes up a note when its version grows.
     scratch._storage.set_study_system_attr(scratch._study_id, VERSION, 1 + _ended(seen))

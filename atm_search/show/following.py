@@ -13,7 +13,7 @@ from rich.live import Live
 from atm_search.errors import StudyError
 from atm_search.search.grid import SubGrid
 from atm_search.search.history import History
-from atm_search.search.study import Study
+from atm_search.search.study import PLAN, Study
 from atm_search.search.trials import TrialRecord
 from atm_search.show.progress import PLAIN_INTERVAL_S
 from atm_search.show.status import progress_line, status, status_summary, status_table
@@ -41,8 +41,11 @@ class Follower:
         """
         try:
             trials = self._study.optuna.get_trials(deepcopy=False)
+            known = PLAN in self._study.optuna.user_attrs
         except KeyError:
-            raise StudyError(f"Study '{self._study.name}' is no longer in the store.") from None
+            known = False
+        if not known:
+            raise StudyError(f"Study '{self._study.name}' is no longer in the store.")
         return View(self._study, trials, [self._record(trial) for trial in trials], rivals={})
 
     def is_over(self, seen: View) -> bool:
