@@ -105,9 +105,8 @@ def time_text(seconds: float) -> str:
 
 def progress_line(seen: View, now: Status) -> str:
     """How a study stands, and its picks, in one line."""
-    picks = [
-        f"{name} {gain_text(seen.picks[name], seen.score)}" for name in SHOWN if name in seen.picks
-    ]
+    known = [(name, seen.picks[name]) for name in SHOWN if name in seen.picks]
+    picks = [f"{name} {gain_text(point, seen.score)}" for name, point in known]
     return "; ".join([status_text(now), *picks])
 
 

@@ -18,6 +18,7 @@ from atm_search.merging.ats import Ats
 from atm_search.merging.diffrate import DiffRate
 from atm_search.merging.evit import Evit
 from atm_search.merging.fixed import Fixed
+from atm_search.merging.layerwise import AtmLayerwise
 from atm_search.merging.mctf import Mctf
 from atm_search.merging.mergence import Mergence
 from atm_search.merging.method import Method
@@ -48,6 +49,9 @@ SAME_BUT_FOR_SIZE |= {"lvvit_t_cls", "dinov2_b_reg", "dinov2_l_reg"}
 
 MUCH: dict[str, Method] = {
     "atm": Atm(tau0=0.6, alpha=0.05, tau_min=0.2, split_depth=2),
+    "atm-layerwise": AtmLayerwise(
+        tau0=0.6, alpha=0.0, tau_min=0.5, split_depth=2, drops=(0.1, 0.0, 0.1)
+    ),
     "tome": Tome(r=3),
     "evit": Evit(keep_rate=0.6),
     "diffrate": DiffRate(prune_kept=(99, 12, 11, 9), merge_kept=(99, 11, 9, 8)),
@@ -64,6 +68,9 @@ MUCH: dict[str, Method] = {
 }
 NOTHING: dict[str, Method] = {
     "atm": Atm(tau0=1.0, alpha=0.0, tau_min=1.0, split_depth=2),
+    "atm-layerwise": AtmLayerwise(
+        tau0=1.0, alpha=0.0, tau_min=1.0, split_depth=2, drops=(0.0,) * 3
+    ),
     "tome": Tome(r=0, cls_only_last_block=True),
     "evit": Evit(keep_rate=1.0, cls_only_last_block=True),
     "diffrate": DiffRate(prune_kept=(99,) * 4, merge_kept=(99,) * 4, cls_only_last_block=True),
