@@ -54,11 +54,13 @@ class Service:
             text=True,
             env=self.environment,
         )
-        threading.Thread(target=self._listen, args=(self.process,), daemon=True).start()
+        self.listener = threading.Thread(target=self._listen, args=(self.process,), daemon=True)
+        self.listener.start()
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        self.said.extend(process.stdout)
+        with process.stdout as lines:
+            self.said.extend(lines)
 
     def is_done(self) -> bool:
         """Whether it ended well; one that failed is started again, if the file says so."""
@@ -91,6 +93,7 @@ def _bring_up(postgresql_url: str) -> Iterator[Callable[..., Service]]:
     for service in services:
         service.process.kill()
         service.process.wait()
+        service.listener.join()
 
 
 def test_a_search_with_four_workers_of_which_one_is_killed_is_exact_and_can_be_watched(
