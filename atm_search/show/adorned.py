@@ -32,6 +32,7 @@ from atm_search.show.view import View
 OBJECTIVES = {
     "top1": "top-1 (%)",
     "kl": "KL from dense (nats)",
+    "feature": "feature distance from dense",
     "gflops": "GFLOPs",
     "latency_ms": "latency (ms)",
 }
