@@ -48,17 +48,20 @@ def main() -> None:
             for storage in stores
             for workers in options.workers
         ]
-        suggestion = suggestion_ms(str(Path(folder) / "long.db"), options.finished)
+        suggestion = None
+        if options.finished:
+            suggestion = suggestion_ms(str(Path(folder) / "long.db"), options.finished)
     print(f"{'store':12} {'workers':>7} {'trials/min':>10} {'ideal':>7} {'overhead/trial':>14}")
     for row in rows:
         print(
             f"{row['store']:12} {row['workers']:7} {row['trials_per_min']:10.0f} "
             f"{row['ideal_per_min']:7.0f} {row['overhead_ms']:11.1f} ms"
         )
-    print(
-        f"A suggestion at {options.finished:,} finished trials: median {suggestion['median']:.0f} "
-        f"ms, slowest {suggestion['slowest']:.0f} ms"
-    )
+    if suggestion is not None:
+        print(
+            f"A suggestion at {options.finished:,} finished trials: median "
+            f"{suggestion['median']:.0f} ms, slowest {suggestion['slowest']:.0f} ms"
+        )
     if options.json:
         figures = {"throughput": rows, "suggestion_ms": suggestion, "finished": options.finished}
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
@@ -174,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--trials", type=int, default=60, help="for each worker")
     parser.add_argument("--seconds", type=float, default=0.05, help="that a measurement takes")
-    parser.add_argument("--finished", type=int, default=5000)
+    parser.add_argument("--finished", type=int, default=5000, help="0 times no suggestion")
     parser.add_argument("--json", type=Path)
     return parser
 

@@ -62,7 +62,7 @@ def test_where_latency_counts_only_rivals_that_answer_as_fast_may_stop_a_trial()
         mine = outcomes(ours)
         for batch in range(IMAGES // BATCH):
             images = slice(batch * BATCH, (batch + 1) * BATCH)
-            if not race.add(mine.hits[images], mine.kl[images], 1.0):
+            if not race.add(mine.hits[images], mine.distances[images], 1.0):
                 break
         assert race.stopped_by == stopped
     untimed = Race([Rival(0, cheaper(theirs))])
