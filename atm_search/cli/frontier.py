@@ -50,5 +50,7 @@ def frontier(
         summary = frontier_summary(found, records, with_dominated=with_dominated)
         print(json.dumps(summary, indent=2))
     else:
-        table = frontier_table(found, records, with_dominated=with_dominated)
-        result_console().print(table)
+        console = result_console()
+        console.print(
+            frontier_table(found, records, with_dominated=with_dominated, width=console.width)
+        )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from atm_search.measure.measurement import Measurement
@@ -22,21 +23,55 @@ from atm_search.search.study import Study
 from atm_search.search.trials import Confirmation, TrialRecord, tally
 from atm_search.show.tables import saving, settings_text
 
+INTERVAL, CONFIRMED = "95 % interval", "confirmed change"
+"""Headings of columns that take two lines rather than cut others off."""
+
 MOST_COLUMNS = 6
 """Parameters that get a column each; DiffRate has 24."""
 
 
 def frontier_table(
-    study: Study, records: Sequence[TrialRecord], *, with_dominated: bool = False
+    study: Study,
+    records: Sequence[TrialRecord],
+    *,
+    with_dominated: bool = False,
+    width: int | None = None,
 ) -> Table:
     """A row per frontier point, from the fewest GFLOPs to the most, and one for the dense model.
 
     With dominated points, a first column says which are on the frontier (*), which break a
     constraint (!), and which were raced out (~): the change of top-1 of these is predicted.
+
+    Args:
+        study: searched or not.
+        records: of its trials.
+        with_dominated: list all that was measured.
+        width: columns of the terminal; where they do not do, one column has all parameters.
     """
+    best = frontier(records, study.dense, study.objectives)
+    points = measured_points(records, study.dense) if with_dominated else best
+    columns = param_columns(points)
+    table = _table(study, records, best, points, columns, with_dominated=with_dominated)
+    if width is None or not columns or _natural_width(table) <= width:
+        return table
+    return _table(study, records, best, points, [], with_dominated=with_dominated)
+
+
+def _natural_width(table: Table) -> int:
+    """Columns that a table takes with nothing cut off or folded."""
+    return Console(width=10_000).measure(table).maximum
+
+
+def _table(
+    study: Study,
+    records: Sequence[TrialRecord],
+    best: Sequence[FrontierPoint],
+    points: Sequence[FrontierPoint],
+    columns: Sequence[str],
+    *,
+    with_dominated: bool,
+) -> Table:
     dense = study.dense
-    best = frontier(records, dense, study.objectives)
-    points = measured_points(records, dense) if with_dominated else best
     table = Table(
         title=_title(study, best, points),
         title_justify="left",
@@ -48,14 +83,20 @@ def frontier_table(
     confirmed = any(point.confirmation is not None for point in points)
     latency = study.objectives.latency
     timed = ["ms"] if latency else []
-    others = ["confirmed change"] if confirmed else []
+    others = [CONFIRMED] if confirmed else []
     for heading in ("GFLOPs", "saved", *timed, *_headings(study), *others, "trial"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    columns, found = param_columns(points), _relation(records, dense)
+        table.add_column(heading, justify="right", no_wrap=heading not in (INTERVAL, CONFIRMED))
+    found = _relation(records, dense)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     if not columns:
         table.add_column("configuration", overflow="fold")
+
+    def settings(configured: FrontierPoint) -> list[str]:
+        if not columns:
+            return [settings_text(configured)]
+        return [str(configured.params.get(name, "")) for name in columns]
+
     numbers = {point.number for point in best}
     for point in points:
         measured = point.measurement
@@ -68,16 +109,18 @@ def frontier_table(
             *_quality(study, measured),
             *([_confirmed(point, study.objectives.score)] if confirmed else []),
             str(point.number),
-            *([str(point.params[name]) for name in columns] or [settings_text(point)]),
+            *settings(point),
         )
     for point in partial_points(records, dense) if with_dominated else ():
         table.add_row(
             "~",
             f"{point.measurement.gflops:.4f}",
             saving(point.measurement),
+            *([f"{point.measurement.latency_ms:.2f}"] if latency else []),
             *_foretold(study, point.measurement, found),
+            *([""] if confirmed else []),
             str(point.number),
-            *(str(point.params.get(name, "")) for name in columns),
+            *settings(point),
         )
     table.add_section()
     quality = [""] * len(_headings(study))
@@ -148,7 +191,7 @@ def param_columns(points: Sequence[FrontierPoint]) -> list[str]:
 
 def _headings(study: Study) -> list[str]:
     """Columns that say how good a point is."""
-    accuracy = ["top-1", "change", "95 % interval"] if study.dense.has_labels else []
+    accuracy = ["top-1", "change", INTERVAL] if study.dense.has_labels else []
     match study.objectives.searched:
         case "kl":
             return ["KL", "agreement", *accuracy]
