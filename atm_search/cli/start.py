@@ -507,8 +507,8 @@ def _report(console: "Console", begun: "Study", outcome: "Outcome", *, as_json: 
     if as_json:
         print(json.dumps(frontier_summary(begun, records), indent=2))
     else:
-        console = result_console()
-        console.print(frontier_table(begun, records, width=console.width))
+        results = result_console()
+        results.print(frontier_table(begun, records, width=results.width))
     if outcome.exhausted:
         swept = "grid" if begun.plan.sampler == "grid" else "space"
         console.print(f"All of the {swept} is measured after {outcome.done} trials.")
