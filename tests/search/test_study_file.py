@@ -1,6 +1,7 @@
 """Study files: those that are shipped, what the command line replaces, refusals with the line."""
 
 import csv
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -8,7 +9,9 @@ import pytest
 
 from atm_search.errors import ConfigurationError, ParameterError
 from atm_search.merging.atm import Atm
+from atm_search.merging.diffrate import DiffRate
 from atm_search.merging.method import Range
+from atm_search.merging.registry import method_class
 from atm_search.models.zoo import DEMO
 from atm_search.search.samplers import SAMPLERS
 from atm_search.search.space import Space
@@ -27,6 +30,14 @@ PUBLISHED = {
     "t2t_vit_14": ("A5", 14),
     "t2t_vit_19": ("A5", 19),
     "mae_b": ("A5", 12),
+}
+
+# Files that begin at DiffRate's published schedules, and what their authors call the model.
+DIFFRATE = {
+    "diffrate_deit_t": "ViT-T-DeiT",
+    "diffrate_deit_s": "ViT-S-DeiT",
+    "diffrate_deit_b": "ViT-B-DeiT",
+    "diffrate_mae_b": "ViT-B-MAE",
 }
 
 WHOLE = """\
@@ -60,8 +71,21 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.parametrize("name", DIFFRATE)
+def test_a_search_of_diffrate_begins_at_its_published_schedules(name: str, shared: Path) -> None:
+    published = json.loads((shared / "reference" / "diffrate_published.json").read_text())
+    file = StudyFile.read(next(path for path in STUDIES if path.stem == name))
+    assert [DiffRate.from_params(point) for point in file.enqueue] == [
+        DiffRate(
+            prune_kept=json.loads(schedule["prune_kept_num"]),
+            merge_kept=json.loads(schedule["merge_kept_num"]),
+        )
+        for schedule in published[DIFFRATE[name]].values()
+    ]
+
+
 def test_there_is_a_file_for_every_published_model() -> None:
-    assert {path.stem for path in STUDIES} == {*PUBLISHED, DEMO}
+    assert {path.stem for path in STUDIES} == {*PUBLISHED, DEMO, *DIFFRATE}
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -69,11 +93,18 @@ def test_every_shipped_file_loads_and_its_points_lie_in_its_space(
     path: Path, stub: ModuleType
 ) -> None:
     file = StudyFile.read(path)
-    assert file.study == file.model == path.stem
+    assert file.study == path.stem
+    assert file.model == path.stem.removeprefix("diffrate_")
     assert file.sampler in SAMPLERS
     file.limits()
-    _, depth = PUBLISHED.get(path.stem, ("", DEPTH))
-    identity = stub.identity(space=file.ranges(Space(Atm.space(depth))))
+    _, depth = PUBLISHED.get(file.model, ("", DEPTH))
+    (name,) = file.methods()
+    method = method_class(name)
+    identity = stub.identity(
+        method=name,
+        fixed_params=method.defaults() | {"prop_attn": True},
+        space=file.ranges(Space(method.space(depth))),
+    )
     for wish in ("published" if file.published else None, file.enqueue):
         points = file.over(enqueue=wish).start_points()
         assert points is None or points.checked(identity)
