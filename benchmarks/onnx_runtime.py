@@ -5,8 +5,8 @@
 All four answer every batch in turn, each beginning as often as the others, so that a slow moment
 of the machine hits all of them. Decoding and normalising are not timed. Before that, each answers
 one batch as warm-up. PyTorch is set up as every command here sets it up: freed memory is kept, and
-attention is the kind that is faster on this CPU. Also counts the images for which ONNX Runtime
-gives PyTorch's class.
+attention is the kind that is faster on this CPU. All run in float32. Also counts the images for
+which ONNX Runtime gives PyTorch's class.
 
 Prints JSON; the four wall clocks also as a table, on stderr.
 
@@ -60,7 +60,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     configuration = Configuration.read(options.frozen, refuse_edits=True)
-    model = load_configured_model(configuration, checkpoint=options.checkpoint, device="cpu")
+    model = load_configured_model(
+        configuration, checkpoint=options.checkpoint, device="cpu", dtype="float32"
+    )
     choose_attention(model.network)
     shard = open_shard(model, data=options.data, images=options.images)
     with tempfile.TemporaryDirectory() as folder:
