@@ -1,7 +1,9 @@
 """Real data beside the checkout, if it is there, and small models made on the spot."""
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import timm
@@ -12,6 +14,7 @@ from atm_search.data.shard import Shard, shard_digest
 from atm_search.models.cpu import keep_freed_memory
 from atm_search.models.zoo import LoadedModel, load_model
 
+STUB = Path(__file__).parent / "search" / "stub_worker.py"
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
@@ -70,3 +73,14 @@ def tiny_shard(tiny_model: LoadedModel) -> Shard:
     labels = torch.arange(50) % 10
     digest = shard_digest([image.numpy().tobytes() for image in pixels], labels.tolist())
     return Shard(pixels, labels, tuple(f"{i}" for i in range(50)), digest, "noise")
+
+
+@pytest.fixture(scope="session")
+def stub() -> ModuleType:
+    """A model's stand-in, for searches of milliseconds."""
+    spec = importlib.util.spec_from_file_location("stub_worker", STUB)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,7 +1,6 @@
 """Stores of every kind, made for one test and dropped after it, and the model's stand-in."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import secrets
@@ -26,17 +25,6 @@ SERVERS = {
     "postgresql": "postgresql+psycopg://postgres@127.0.0.1:5432/postgres",
     "mysql": "mysql+pymysql://root@127.0.0.1:3306/mysql",
 }
-
-
-@pytest.fixture(scope="session")
-def stub() -> ModuleType:
-    """The module stub_worker.py."""
-    spec = importlib.util.spec_from_file_location("stub_worker", STUB)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

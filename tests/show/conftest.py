@@ -1,7 +1,6 @@
 """A small finished search of the demo model, and views of it."""
 
 import contextlib
-import importlib.util
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ from atm_search.search.store import open_store
 from atm_search.search.study import Study, create_or_resume, load
 from atm_search.show.view import View, open_view
 
-STUB = Path(__file__).parents[1] / "search" / "stub_worker.py"
 SEARCH = ["--model", "demo", "--images", "40", "--sampler", "random", "--seed", "1"]
 PUBLISHED = "{tau0: 1.0, alpha: 0.015, tau_min: 0.945, split_depth: 9}"
 
@@ -50,17 +48,6 @@ def study(store: Path) -> Iterator[Study]:
 def seen(study: Study) -> View:
     """The same as people see it."""
     return open_view(study)
-
-
-@pytest.fixture(scope="session")
-def stub() -> ModuleType:
-    """A model's stand-in, for searches of milliseconds."""
-    spec = importlib.util.spec_from_file_location("stub_worker", STUB)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
