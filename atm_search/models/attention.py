@@ -4,9 +4,13 @@ Its forward gives neither keys nor probabilities away, and recomputing the keys 
 of the projection.
 """
 
+import math
+
 import torch.nn.functional as F
 from timm.layers.attention import Attention
 from torch import Tensor
+
+from atm_search.models.cpu import missing_rows
 
 
 def attend(
@@ -23,10 +27,11 @@ def attend(
         wanted: tokens that are to go on.
     """
     batch, count, _ = x.shape
-    qkv = attn.qkv(x).reshape(batch, count, 3, attn.num_heads, attn.head_dim)
+    rows, bias = _in_whole_tiles(attn, x, bias)
+    qkv = attn.qkv(rows).reshape(batch, -1, 3, attn.num_heads, attn.head_dim)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [batch, heads, tokens, head_dim]
     q, k = attn.q_norm(q[:, :, :wanted]), attn.k_norm(k)
-    return project(attn, _weigh(attn, q, k, v, bias), x[:, :wanted]), q, k
+    return project(attn, _weigh(attn, q, k, v, bias), x[:, :wanted]), q, k[:, :, :count]
 
 
 def queries_and_keys(attn: Attention, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,6 +84,17 @@ def _part(attn: Attention, x: Tensor, rows: slice) -> Tensor:
     bias: Tensor | None = attn.qkv.bias
     part: Tensor = F.linear(x, attn.qkv.weight[rows], None if bias is None else bias[rows])
     return part
+
+
+def _in_whole_tiles(
+    attn: Attention, x: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Tokens with rows of zeros after them that make the kernel faster, hidden by the bias."""
+    missing = missing_rows(x) if attn.fused_attn else 0
+    if missing == 0:
+        return x, bias
+    bias = x.new_zeros(1, 1, 1, x.shape[1]) if bias is None else bias
+    return F.pad(x, (0, 0, 0, missing)), F.pad(bias, (0, missing), value=-math.inf)
 
 
 def _weigh(attn: Attention, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
