@@ -4,14 +4,17 @@
 
 The table is of `record.py --outcomes`: what every configuration did, image by image. Images are
 split at random, again and again: a judge sees some of them, and what it says is compared with top-1
-on others that it did not see. Four parts: rank correlation of each judge; the best configuration
+on others that it did not see. Five parts: rank correlation of each judge; the best configuration
 of every band of GFLOPs by each judge, and what it keeps of its promise; how often the change of
-top-1 that is predicted from KL on few images holds; whole searches. Tables of fewer than 1,000
-images are split in halves.
+top-1 that is predicted from KL on few images holds; whole searches by each judge, and raced ones
+against one that measures all in full. Searches are studies with one worker, with a sampler if the
+table is whole (`--sampler tpe`), else in a random order. Tables of fewer than 1,000 images are
+split in halves.
 """
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,16 +23,16 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.trial import TrialState
 from samplers import Table
+from search import search
 
 from atm_search.measure.measurement import Measurement
 from atm_search.search.fidelity import relation, spearman
 from atm_search.search.frontier import frontier
 from atm_search.search.objectives import GUIDED, TOP1, Objectives
-from atm_search.search.samplers import make_sampler
+from atm_search.search.samplers import SAMPLERS
 from atm_search.search.space import Key
-from atm_search.search.trials import TrialRecord
+from atm_search.search.trials import TrialRecord, tally
 
 Values = NDArray[np.float64]
 
@@ -55,6 +58,18 @@ MODES: dict[str, tuple[str, Objectives]] = {
     "kl, frontier of top1": ("kl", TOP1),
 }
 """What is searched by, and how the frontier is chosen; `kl,gflops` finds what `guided` finds."""
+
+BATCH = 25
+"""Images after which a race may end."""
+
+RACE_TRIALS, RACE_HELD_OUT = 200, 500
+RACE_IMAGES = (50, 100, 250, 500)
+RACES: dict[str, tuple[Objectives, dict[str, Any]]] = {
+    "top1 in full": (TOP1, {"on": "off"}),
+    "top1 raced": (TOP1, {"on": "top1"}),
+    "guided raced": (GUIDED, {"on": "kl"}),
+    "guided raced, margin 20 %": (GUIDED, {"on": "kl", "margin": 20.0}),
+}
 
 
 @dataclass(frozen=True)
@@ -99,20 +114,10 @@ class Recorded:
         order = rng.permutation(len(self.dense))
         return iter(np.split(order, np.cumsum(sizes))[: len(sizes)])
 
-    def measured(self, row: int, images: NDArray[np.int64]) -> Measurement:
-        """One configuration on some images."""
-        hits, dense = self.judges["top1"][row, images] > 0, self.dense[images] > 0
-        kl = -self.judges["kl"][row, images]
-        return replace(
-            self.table.measurements[self.keys[row]],
-            images=len(images),
-            top1_hits=int(hits.sum()),
-            dense_top1_hits=int(dense.sum()),
-            lost=int((dense & ~hits).sum()),
-            gained=int((hits & ~dense).sum()),
-            kl=float(kl.mean()),
-            kl_se=float(kl.std() / len(images) ** 0.5),
-        )
+    def measured(self, images: NDArray[np.int64]) -> list[Measurement]:
+        """Every configuration on some images."""
+        table = self.table.on(images, batch_size=len(images))
+        return [table.measurements[key] for key in self.keys]
 
 
 def in_bands(a: Values, b: Values, bands: Values) -> float:
@@ -183,10 +188,11 @@ def predictions(data: Recorded, repeats: int) -> dict[str, dict[str, list[float]
     count = len(data.dense)
     for _ in range(repeats):
         rows, (order,) = rng.permutation(len(data.keys)), data.split(rng, count)
-        full = [data.measured(int(row), order) for row in rows]
+        found_on = {n: data.measured(order[:n]) for n in (count, *PARTIAL)}
+        full = [found_on[count][row] for row in rows]
         fit = relation(full[:FITTED])
         for images in PARTIAL:
-            partial = [data.measured(int(row), order[:images]) for row in rows[FITTED:]]
+            partial = [found_on[images][row] for row in rows[FITTED:]]
             said = [None if fit is None else fit.predict(m, count) for m in partial]
             own = found[f"{images} images"]
             own.setdefault("predicted, %", []).append(
@@ -205,38 +211,6 @@ def predictions(data: Recorded, repeats: int) -> dict[str, dict[str, list[float]
             errors = np.array([m.delta_top1 for _, _, m in three]) - truth
             own.setdefault("error of top-1 seen", []).append(float(np.abs(errors).mean()))
     return {name: {k: _interval(v) for k, v in by.items()} for name, by in found.items()}
-
-
-def search(
-    data: Recorded, seed: int, seen: NDArray[np.int64], by: str, sampler: str
-) -> list[TrialRecord]:
-    """The records of one search of TRIALS different configurations on some images."""
-    objectives, space = Objectives(by, by), data.table.identity.space
-    dense = replace(data.table.dense, images=len(seen), top1_hits=int(data.dense[seen].sum()))
-    rows = {key: row for row, key in enumerate(data.keys)}
-    trials = min(TRIALS, len(rows))
-    study = optuna.create_study(
-        directions=[direction for _, direction in objectives.directions],
-        sampler=make_sampler(sampler, seed=seed, budget=trials),
-    )
-    records: dict[Key, TrialRecord] = {}
-    while len(records) < trials:
-        trial = study.ask()
-        key = space.key(space.suggest(trial))
-        if key not in rows:  # of a table that is not whole: no trial
-            study.tell(trial, state=TrialState.FAIL)
-            continue
-        measured = data.measured(rows[key], seen)
-        study.tell(trial, objectives.told(measured, dense))
-        if key not in records:
-            records[key] = TrialRecord(
-                number=trial.number,
-                state=TrialState.COMPLETE,
-                method=data.table.identity.method,
-                params=trial.params,
-                measurement=measured,
-            )
-    return list(records.values())
 
 
 def scored(
@@ -268,37 +242,71 @@ def scored(
     return found
 
 
-def searches(
+def judged(
     data: Recorded, seeds: int, sampler: str, budgets: Sequence[float]
-) -> list[dict[str, Any]]:
-    """Every mode on every number of images, each seed with images and an order of its own."""
-    found, sizes = [], data.fitting(SEARCH_IMAGES, HELD_OUT)
+) -> dict[str, dict[str, list[float]]]:
+    """The same number of trials by every judge on every number of images, nothing raced."""
+    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+    sizes = data.fitting(SEARCH_IMAGES, HELD_OUT)
     for seed in range(seeds):
         split = data.split(np.random.default_rng(seed), max(sizes), data.held_out(HELD_OUT))
         seen, others = split
         for images in sizes:
-            records = {by: search(data, seed, seen[:images], by, sampler) for by in ("top1", "kl")}
+            table = data.table.on(seen[:images], batch_size=BATCH)
+            trials = min(TRIALS, len(data.keys))
+            records = {
+                goals.searched: search(table, sampler, seed, trials, {"on": "off"}, goals)
+                for goals in (TOP1, GUIDED)
+            }
             for mode, (by, goals) in MODES.items():
                 score = scored(data, records[by], images, goals, others, budgets)
-                found.append({"mode": mode, "images": images, "seed": seed, **score})
-    return found
+                found.setdefault((mode, images), []).append(score)
+        print(f"seed {seed}: {TRIALS} trials by every judge", file=sys.stderr, flush=True)
+    most = max(sizes)
+    pairs = [(("guided", images), ("top1", most)) for images in (100, 50)]
+    return compared(found, [*pairs, (("guided", 100), ("top1", 100))])
 
 
-def compared(found: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Per mode and images: low, mean and high over seeds; and guided against top1 on more."""
-    names = [name for name in found[0] if name not in ("mode", "images", "seed")]
-    by: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for item in found:
-        by.setdefault((item["mode"], item["images"]), []).append(item)
+def raced(
+    data: Recorded, seeds: int, sampler: str, budgets: Sequence[float]
+) -> dict[str, dict[str, list[float]]]:
+    """Long searches against one by top-1 that measures all in full, with what each looks at."""
+    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+    held_out = data.held_out(RACE_HELD_OUT)
+    sizes = data.fitting(RACE_IMAGES, RACE_HELD_OUT)
+    most = max(sizes)
+    trials = min(RACE_TRIALS, len(data.keys))
+    for seed in range(seeds):
+        seen, others = data.split(np.random.default_rng(seed), most, held_out)
+        for images in sizes:
+            table = data.table.on(seen[:images], batch_size=BATCH)
+            for name, (goals, racing) in RACES.items():
+                if goals.searched == "top1" and images < most:
+                    continue
+                records = search(table, sampler, seed, trials, racing, goals)
+                score = scored(data, records, images, goals, others, budgets)
+                looked_at = 100.0 * tally(records)["images"] / (trials * most)
+                own = found.setdefault((name, images), [])
+                own.append({"evaluations, %": looked_at, **score})
+        print(f"seed {seed}: {trials} trials, raced", file=sys.stderr, flush=True)
+    usual = ("top1 in full", most)
+    return compared(found, [(other, usual) for other in found if other[0].startswith("guided")])
+
+
+def compared(
+    found: dict[tuple[str, int], list[dict[str, float]]],
+    pairs: Sequence[tuple[tuple[str, int], tuple[str, int]]],
+) -> dict[str, dict[str, list[float]]]:
+    """Per mode and images: low, mean and high over seeds; and paired differences."""
+    names = list(next(iter(found.values()))[0])
     table = {
         f"{mode}, {images}": {name: _mean([item[name] for item in own]) for name in names}
-        for (mode, images), own in by.items()
+        for (mode, images), own in found.items()
     }
-    most = max(images for _, images in by)
-    for mode, images, other in (("guided", 100, most), ("guided", 50, most), ("guided", 100, 100)):
-        pairs = list(zip(by[mode, images], by["top1", other], strict=True))
-        table[f"{mode}, {images} - top1, {other}"] = {
-            name: _mean([a[name] - b[name] for a, b in pairs]) for name in names
+    for ours, theirs in pairs:
+        both = list(zip(found[ours], found[theirs], strict=True))
+        table[f"{ours[0]}, {ours[1]} - {theirs[0]}, {theirs[1]}"] = {
+            name: _mean([a[name] - b[name] for a, b in both]) for name in names
         }
     return table
 
@@ -339,9 +347,9 @@ def main() -> None:
     shown = ("correlations", "selections", "predictions")
     print(*(markdown(parts[name]) for name in shown), sep="\n\n")
     if options.seeds:
-        found = searches(data, options.seeds, options.sampler, options.at)
-        parts |= {"sampler": options.sampler, "searches": compared(found)}
-        print(f"\n{markdown(parts['searches'])}")
+        given = data, options.seeds, options.sampler, options.at
+        parts |= {"sampler": options.sampler, "judged": judged(*given), "raced": raced(*given)}
+        print(f"\n{markdown(parts['judged'])}\n\n{markdown(parts['raced'])}")
     options.json.write_text(json.dumps({"table": options.table.name, **parts}, indent=1) + "\n")
 
 
@@ -353,7 +361,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=20, help="of the searches; 0 runs none")
     parser.add_argument("--at", type=float, nargs="+", default=BUDGETS, help="GFLOPs to compare at")
-    parser.add_argument("--sampler", default="random", help="one that repeats itself takes long")
+    parser.add_argument("--sampler", choices=[*SAMPLERS, "order"], default="order")
     parser.add_argument("--json", type=Path, required=True)
     return parser
 

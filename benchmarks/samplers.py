@@ -126,6 +126,43 @@ class Table:
             gflops=float(race.outcomes.gflops.mean()),
         )
 
+    def on(self, images: NDArray[np.int64], *, batch_size: int) -> "Table":
+        """The same on some of the images, in this order, as a shard of its own.
+
+        What a configuration costs is its mean over all images in every batch: these images never
+        were one.
+        """
+        if self.dense_outcomes is None:
+            raise ValueError("The table was not recorded image by image.")
+        dense = self.dense_outcomes.hits[images]
+        batches = -(-len(images) // batch_size)
+        outcomes, measurements = {}, {}
+        for key, whole in self.outcomes.items():
+            costs = np.full(batches, self.measurements[key].gflops)
+            ours = Outcomes(whole.hits[images], whole.distances[images], costs)
+            kl = ours.distances.astype(float)
+            outcomes[key] = ours
+            measurements[key] = replace(
+                self.measurements[key],
+                images=len(images),
+                top1_hits=int(ours.hits.sum()),
+                dense_top1_hits=int(dense.sum()),
+                lost=int((dense & ~ours.hits).sum()),
+                gained=int((ours.hits & ~dense).sum()),
+                kl=float(kl.mean()),
+                kl_se=float(kl.std() / len(images) ** 0.5),
+            )
+        protocol = self.identity.protocol | {"batch_size": batch_size}
+        return replace(
+            self,
+            identity=replace(self.identity, images=len(images), protocol=protocol),
+            dense=replace(self.dense, images=len(images), top1_hits=int(dense.sum())),
+            measurements=measurements,
+            outcomes=outcomes,
+            dense_outcomes=Outcomes.of(dense, np.zeros(len(images)), np.zeros(batches)),
+            agreements={key: agreed[images] for key, agreed in self.agreements.items()},
+        )
+
     def best(self) -> float:
         """Hypervolume of all that was recorded."""
         history = hypervolume_history(

@@ -13,7 +13,7 @@ import json
 import statistics
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,6 +22,7 @@ import optuna
 from samplers import ENVIRONMENT, Table
 
 from atm_search.search.frontier import hypervolume_history
+from atm_search.search.objectives import TOP1, Objectives
 from atm_search.search.samplers import SAMPLERS
 from atm_search.search.store import open_store
 from atm_search.search.study import create_or_resume
@@ -56,18 +57,25 @@ class Search:
     """Thousands of image evaluations to each of SHARES of it; None if never reached."""
 
 
-def search(table: Table, sampler: str, seed: int, trials: int, mode: str) -> list[TrialRecord]:
+def search(
+    table: Table,
+    sampler: str,
+    seed: int,
+    trials: int,
+    racing: dict[str, Any],
+    objectives: Objectives = TOP1,
+) -> list[TrialRecord]:
     """The records of one search."""
     with tempfile.TemporaryDirectory() as folder:
         study = create_or_resume(
             open_store(str(Path(folder) / "replay.db"), create=True),
             "replay",
-            identity=table.identity,
+            identity=replace(table.identity, objectives=objectives),
             dense=lambda: table.dense,
             budget=trials,
             sampler="random" if sampler == "order" else sampler,
             seed=seed,
-            racing=MODES[mode],
+            racing=racing,
         )
         if sampler == "order":
             names = [item.name for item in table.identity.space.ranges]
@@ -137,7 +145,7 @@ def main() -> None:
     for seed in range(options.seeds):
         goal = 0.0
         for mode in options.modes:
-            records = search(table, options.sampler, seed, trials, mode)
+            records = search(table, options.sampler, seed, trials, MODES[mode])
             goal = goal or hypervolume_history(records, table.dense)[-1]
             searches.append(compared(table, mode, seed, records, goal))
             print(searches[-1], file=sys.stderr, flush=True)

@@ -61,8 +61,8 @@ Goals = Annotated[
     str | None,
     typer.Option(
         "--objectives",
-        help="top1,gflops (default); kl,gflops: no labels needed; guided: search by KL, report "
-        "top-1; or feature,gflops: no classifier head needed. Each also with ,latency.",
+        help="guided (default): search by KL, report top-1; top1,gflops; kl,gflops: no labels "
+        "needed; or feature,gflops: no classifier head needed. Each also with ,latency.",
     ),
 ]
 LatencyBatchSize = Annotated[
@@ -301,9 +301,9 @@ def _evaluator(
 
 
 def _objectives(wanted: "StudyFile") -> "Objectives":
-    from atm_search.search.objectives import TOP1, Objectives
+    from atm_search.search.objectives import GUIDED, Objectives
 
-    return TOP1 if wanted.objectives is None else Objectives.parse(wanted.objectives)
+    return GUIDED if wanted.objectives is None else Objectives.parse(wanted.objectives)
 
 
 def _check_latency(wanted: "StudyFile", count: int, device: str) -> None:

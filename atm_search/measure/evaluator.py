@@ -148,7 +148,8 @@ class Evaluator:
         """The untouched model's answers, which every measurement is paired with; computed once.
 
         Raises:
-            MeasurementError: its outputs are not finite, or a batch does not fit in memory.
+            MeasurementError: its outputs are not finite, or the same for all images, or a batch
+                does not fit in memory.
         """
 
         def answer() -> dict[str, Tensor]:
@@ -165,6 +166,7 @@ class Evaluator:
                     cache=self._cache,
                 )
             )
+            check_varied(self._dense)
         return self._dense
 
     def measure(
@@ -182,7 +184,8 @@ class Evaluator:
 
         Raises:
             ParameterError: the method does not suit the model's depth.
-            MeasurementError: outputs are not finite, or a batch does not fit in memory.
+            MeasurementError: outputs are not finite, a batch does not fit in memory, or the dense
+                model says the same of all images.
         """
         if method is not None:
             method.check(len(self.model.network.blocks))

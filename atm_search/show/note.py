@@ -9,7 +9,6 @@ from atm_search.merging.registry import methods
 from atm_search.search.dense import Dense
 from atm_search.search.frontier import reference_point
 from atm_search.search.judged import judged
-from atm_search.search.objectives import TOP1
 from atm_search.search.space import Space
 from atm_search.search.study import Study
 from atm_search.show.picks import NAMES
@@ -139,7 +138,7 @@ def _options(study: Study) -> Iterator[str]:
         "--dtype": protocol.get("dtype"),
         "--crop-pct": protocol.get("preprocessing", {}).get("crop_pct"),
         "--method": identity.method,
-        "--objectives": None if study.objectives == TOP1 else str(study.objectives),
+        "--objectives": str(study.objectives),
         "--latency-batch-size": protocol.get("latency", {}).get("batch_size"),
         "--max-drop": identity.constraints.max_drop,
         "--max-gflops": identity.constraints.max_gflops,

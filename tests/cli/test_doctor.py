@@ -86,7 +86,7 @@ def test_weights_and_images_that_cannot_be_used_are_broken(
     for number in range(10):
         file = tmp_path / "images" / str(number) / "grey.png"
         file.parent.mkdir(parents=True)
-        Image.new("RGB", (160, 160), "grey").save(file)
+        Image.new("RGB", (160, 160), (128, 128, 120 + number)).save(file)
     code, found = doctor(*model, "--data", tmp_path / "images")
     assert code == 0
     assert "10 in 10 classes; 1 of the first 10" in found["images"]["found"]

@@ -143,3 +143,15 @@ def test_labels_of_another_set_are_refused_with_what_does_without(
     assert "--objectives kl,gflops" in said
     code, _, said = cli(*search, "--objectives", "kl,gflops")
     assert (code, "Labels none" in said) == (0, True)
+
+
+def test_a_model_that_says_the_same_of_all_images_is_refused(
+    cli: Cli, search: list[object], flat: Path
+) -> None:
+    """Here because all the images are the same one."""
+    first, *others = sorted(flat.iterdir())
+    for other in others:
+        other.write_bytes(first.read_bytes())
+    code, _, said = cli(*search, "--objectives", "kl,gflops")
+    assert code == 1, said
+    assert "gives the same output for all of 12 images" in " ".join(said.split())

@@ -117,7 +117,7 @@ def _more_to_do() -> None:
     ("words", "message"),
     [
         ([*LATENCY, "--workers", 2], "workers that share a device disturb each other's latencies"),
-        (["--latency-batch-size", 2], "such as --objectives top1,gflops,latency"),
+        (["--latency-batch-size", 2], "such as --objectives guided,latency"),
         ([*LATENCY, "--latency-batch-size", 11], "latency_batch_size=11 cannot be timed: use 1"),
         ([*LATENCY, "--latency-batch-size", 0], "latency_batch_size=0 cannot be timed"),
         (["--objectives", "latency"], "No objectives 'latency'. Known: top1,gflops"),

@@ -85,7 +85,12 @@ def test_races_without_labels_are_on_kl() -> None:
     assert race.stopped_by == 0
 
 
-def test_a_dense_model_that_answers_everything_alike_is_refused() -> None:
+def test_a_dense_model_that_answers_everything_alike_is_refused(
+    tiny_model: LoadedModel, tiny_shard: Shard
+) -> None:
     check_varied(Answers(torch.tensor([[-1.0, -2.0], [-2.0, -1.0]])))
     with pytest.raises(MeasurementError, match="same output for all of 3 images"):
         check_varied(Answers(torch.zeros(3, 5)))
+    alike = replace(tiny_shard, images=tiny_shard.images[:1].expand_as(tiny_shard.images))
+    with pytest.raises(MeasurementError, match="same output for all of 50 images"):
+        Evaluator(tiny_model, alike, batch_size=16).measure(None)

@@ -10,6 +10,7 @@ from atm_search.data.shard import Shard
 from atm_search.deploy.configuration import Configuration
 from atm_search.deploy.freeze import freeze
 from atm_search.deploy.onnx import METADATA, session, write_dense_onnx, write_onnx
+from atm_search.deploy.sections import MethodSection
 from atm_search.deploy.trace import export, fixed_counts
 from atm_search.errors import ConfigurationError, ModelError
 from atm_search.measure.evaluator import Evaluator
@@ -73,6 +74,25 @@ def test_the_dense_model_is_exported_in_the_same_way(
     [logits] = session(tmp_path / "dense.onnx").run(None, {"images": images[:5].numpy()})
     with torch.inference_mode():
         assert torch.allclose(torch.from_numpy(logits), tiny_model.network(images[:5]), atol=1e-4)
+
+
+def test_a_model_without_its_head_is_exported_as_one_that_gives_features(
+    configuration: Configuration, tiny_checkpoint: Path, images: Tensor, tmp_path: Path
+) -> None:
+    model = load_model("test_vit", checkpoint=tiny_checkpoint, device="cpu", headless=True)
+    method = Tome(r=9)
+    changes = {
+        "model": configuration.model.model_copy(update={"headless": True}),
+        "method": MethodSection(name=method.name, params=method.params()),
+    }
+    wanted = configuration.model_copy(update=changes)
+    assert write_onnx(wanted, model, tmp_path / "model.onnx") < 1e-3
+    runtime = session(tmp_path / "model.onnx")
+    assert [output.name for output in runtime.get_outputs()] == ["feature"]
+    [features] = runtime.run(None, {"images": images[:7].numpy()})
+    assert features.shape == (7, model.network.embed_dim)
+    expected = answers(model, method, images[:7])
+    assert torch.allclose(torch.from_numpy(features), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
