@@ -36,6 +36,8 @@ MODES: dict[str, dict[str, Any]] = {
     "kl": {"on": "kl"},
     "kl, margin 10 %": {"on": "kl", "margin": 10.0},
     "kl, margin 20 %": {"on": "kl", "margin": 20.0},
+    "kl, delta 0.5": {"on": "kl", "delta": 0.5},
+    "kl, delta 0.5, margin 20 %": {"on": "kl", "delta": 0.5, "margin": 20.0},
 }
 
 
@@ -85,10 +87,16 @@ def search(
         return study.records()
 
 
-def compared(table: Table, mode: str, seed: int, records: list[TrialRecord], goal: float) -> Search:
+def compared(
+    table: Table,
+    mode: str,
+    seed: int,
+    records: list[TrialRecord],
+    history: list[float],
+    goal: float,
+) -> Search:
     """A search's figures; `goal` is the hypervolume that counts as 1."""
     counts = tally(records)
-    history = hypervolume_history(records, table.dense)
     spent, costs = 0, []
     for record in records:
         if record.reused_from is None and record.measurement is not None:
@@ -140,20 +148,23 @@ def main() -> None:
     table = Table.read(options.table, whole=options.sampler != "order")
     if not table.outcomes:
         sys.exit(f"{options.table} has no outcomes: record it with record.py --outcomes.")
+    objectives = Objectives.parse(options.objectives)
     trials = min(options.trials, len(table.measurements))
     searches: list[Search] = []
     for seed in range(options.seeds):
         goal = 0.0
         for mode in options.modes:
-            records = search(table, options.sampler, seed, trials, MODES[mode])
-            goal = goal or hypervolume_history(records, table.dense)[-1]
-            searches.append(compared(table, mode, seed, records, goal))
+            records = search(table, options.sampler, seed, trials, MODES[mode], objectives)
+            history = hypervolume_history(records, table.dense, objectives)
+            goal = goal or history[-1]
+            searches.append(compared(table, mode, seed, records, history, goal))
             print(searches[-1], file=sys.stderr, flush=True)
     facts = {
         "table": options.table.name,
         "configurations": len(table.measurements),
         "images": table.dense.images,
         "sampler": options.sampler,
+        "objectives": options.objectives,
         "searches": [asdict(item) for item in searches],
     }
     options.json.write_text(json.dumps(facts, indent=1) + "\n")
@@ -168,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--sampler", choices=[*SAMPLERS, "order"], default="tpe")
+    parser.add_argument("--objectives", default="top1,gflops")
     parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
     parser.add_argument("--json", type=Path, required=True)
     return parser

@@ -48,6 +48,8 @@ class Ours:
     """Image evaluations, of those that trials in full would take."""
     measuring: float
     """Seconds in which images were measured."""
+    hypervolume: float
+    """Of the frontier, in the score that is reported."""
 
 
 def search(options: argparse.Namespace, folder: Path) -> tuple[Ours, list[TrialRecord]]:
@@ -81,6 +83,7 @@ def search(options: argparse.Namespace, folder: Path) -> tuple[Ours, list[TrialR
         raced=counts["raced"],
         reused=counts["reused"],
         share=counts["images"] / (len(records) * study.dense.images),
+        hypervolume=history[-1],
         measuring=sum(
             record.measurement.seconds
             for record in records
@@ -117,12 +120,14 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as folder:
         ours, records = search(options, Path(folder))
+    options.json.write_text(json.dumps({"ours": asdict(ours)}, indent=1) + "\n")
     by_cost = sorted(
-        (record for record in records if record.measurement is not None),
-        key=lambda record: record.gflops,
+        (record.measurement.gflops, record.number, record.params)
+        for record in records
+        if record.measurement is not None
     )
     chosen = [by_cost[len(by_cost) * part // 6] for part in (1, 3, 5)]
-    after = [naively(options, dict(record.params)) for record in chosen]
+    after = [naively(options, dict(params)) for _, _, params in chosen]
     each = statistics.mean(before + after)
     facts = {
         "machine": naive.machine(),
