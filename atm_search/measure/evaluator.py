@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -148,8 +149,7 @@ class Evaluator:
         """The untouched model's answers, which every measurement is paired with; computed once.
 
         Raises:
-            MeasurementError: its outputs are not finite, or the same for all images, or a batch
-                does not fit in memory.
+            MeasurementError: its outputs are not finite, or a batch does not fit in memory.
         """
 
         def answer() -> dict[str, Tensor]:
@@ -166,7 +166,6 @@ class Evaluator:
                     cache=self._cache,
                 )
             )
-            check_varied(self._dense)
         return self._dense
 
     def measure(
@@ -189,7 +188,7 @@ class Evaluator:
         """
         if method is not None:
             method.check(len(self.model.network.blocks))
-        dense = self.dense()
+        dense = self._compared_with
         total = _Total()
         started = time.perf_counter()
         for answers, forward in self._answers(method, on_batch):
@@ -214,6 +213,13 @@ class Evaluator:
         """GFLOPs of the untouched model per image."""
         counts = self._dense_counts
         return self._cost.multiply_adds(counts, counts) / GIGA
+
+    @cached_property
+    def _compared_with(self) -> Answers:
+        """The dense model's answers, which are not all the same one."""
+        answers = self.dense()
+        check_varied(answers)
+        return answers
 
     @property
     def _dense_counts(self) -> tuple[int, ...]:

@@ -93,7 +93,7 @@ class StudyFile(_Strict):
     method: str | None = None
     """Name of a method, or of several with commas between: then one study searches them all."""
     objectives: str | None = None
-    """top1,gflops; kl,gflops; guided; or feature,gflops; each also with ,latency."""
+    """guided (unless given); top1,gflops; kl,gflops; or feature,gflops; each also with ,latency."""
     space: dict[str, RangeSection] = Field(default_factory=dict)
     """Changes of the method's own ranges, by parameter; of several, by names such as tome.r."""
     trials: int | None = None

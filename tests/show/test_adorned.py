@@ -71,7 +71,7 @@ def test_a_study_has_a_note_our_figures_and_units_and_the_store_nothing_of_it(
         f"Knee (where the frontier bends most): trial {seen.picks['knee'].number}"
         in (shown["note"]["body"])
     )
-    assert shown["objective_names"] == ["top-1 (%)", "GFLOPs"]
+    assert shown["objective_names"] == ["KL from dense (nats)", "GFLOPs"]
     drawn = {item["id"]: json.loads(item["graph_object"]) for item in shown["plotly_graph_objects"]}
     assert set(drawn) == {"frontier", "tokens", "thresholds", "hypervolume", "importance"}
     line = next(t for t in drawn["frontier"]["data"] if t.get("name", "").startswith("frontier"))

@@ -172,7 +172,7 @@ def test_figures_are_drawn_as_soon_as_there_is_something(seen: View) -> None:
 
 def test_importance_is_a_share_per_objective_and_parameter(study: Study) -> None:
     shares = importance(study)
-    assert set(shares) == {"top1", "gflops"}
+    assert set(shares) == {"kl", "gflops"}
     for share in shares.values():
         assert set(share) == {"tau0", "alpha", "tau_min", "split_depth"}
         assert sum(share.values()) == pytest.approx(1.0)
