@@ -23,6 +23,7 @@ from atm_search.search.study import Study
 from atm_search.search.trials import Confirmation, TrialRecord, tally
 from atm_search.show.tables import saving, settings_text
 
+TOP1, CHANGE, AGREEMENT = "top-1", "change", "agreement"
 INTERVAL, CONFIRMED = "95 % interval", "confirmed change"
 """Headings of columns that take two lines rather than cut others off."""
 
@@ -46,15 +47,19 @@ def frontier_table(
         study: searched or not.
         records: of its trials.
         with_dominated: list all that was measured.
-        width: columns of the terminal; where they do not do, one column has all parameters.
+        width: columns of the terminal; where they do not do, top-1 is left out beside its change,
+            and then one column has all parameters.
     """
     best = frontier(records, study.dense, study.objectives)
     points = measured_points(records, study.dense) if with_dominated else best
     columns = param_columns(points)
-    table = _table(study, records, best, points, columns, with_dominated=with_dominated)
-    if width is None or not columns or _natural_width(table) <= width:
-        return table
-    return _table(study, records, best, points, [], with_dominated=with_dominated)
+    for own, brief in ((columns, False), (columns, True), ([], True)):
+        table = _table(
+            study, records, best, points, own, with_dominated=with_dominated, brief=brief
+        )
+        if width is None or _natural_width(table) <= width:
+            break
+    return table
 
 
 def _natural_width(table: Table) -> int:
@@ -70,8 +75,9 @@ def _table(
     columns: Sequence[str],
     *,
     with_dominated: bool,
+    brief: bool,
 ) -> Table:
-    dense = study.dense
+    dense, headings = study.dense, _headings(study, brief=brief)
     table = Table(
         title=_title(study, best, points),
         title_justify="left",
@@ -84,7 +90,7 @@ def _table(
     latency = study.objectives.latency
     timed = ["ms"] if latency else []
     others = [CONFIRMED] if confirmed else []
-    for heading in ("GFLOPs", "saved", *timed, *_headings(study), *others, "trial"):
+    for heading in ("GFLOPs", "saved", *timed, *headings, *others, "trial"):
         table.add_column(heading, justify="right", no_wrap=heading not in (INTERVAL, CONFIRMED))
     found = _relation(records, dense)
     for name in columns:
@@ -106,7 +112,7 @@ def _table(
             f"{measured.gflops:.4f}",
             saving(measured),
             *([f"{measured.latency_ms:.2f}"] if latency else []),
-            *_quality(study, measured),
+            *_quality(study, measured, headings),
             *([_confirmed(point, study.objectives.score)] if confirmed else []),
             str(point.number),
             *settings(point),
@@ -117,15 +123,13 @@ def _table(
             f"{point.measurement.gflops:.4f}",
             saving(point.measurement),
             *([f"{point.measurement.latency_ms:.2f}"] if latency else []),
-            *_foretold(study, point.measurement, found),
+            *_foretold(study, point.measurement, headings, found),
             *([""] if confirmed else []),
             str(point.number),
             *settings(point),
         )
     table.add_section()
-    quality = [""] * len(_headings(study))
-    if dense.has_labels:
-        quality[-3] = f"{dense.top1:.2f}"
+    quality = [f"{dense.top1:.2f}" if heading == TOP1 else "" for heading in headings]
     timed = [f"{dense.latency_ms:.2f}"] if dense.latency_ms is not None else []
     others = [""] if confirmed else []
     shown = [f"{dense.gflops:.4f}", "", *timed, *quality, *others, "dense"]
@@ -189,44 +193,47 @@ def param_columns(points: Sequence[FrontierPoint]) -> list[str]:
     return names if len(names) <= MOST_COLUMNS else []
 
 
-def _headings(study: Study) -> list[str]:
-    """Columns that say how good a point is."""
-    accuracy = ["top-1", "change", INTERVAL] if study.dense.has_labels else []
+def _headings(study: Study, *, brief: bool) -> list[str]:
+    """Columns that say how good a point is; in brief, of a search by KL, without top-1 itself."""
+    accuracy = [TOP1, CHANGE, INTERVAL] if study.dense.has_labels else []
     match study.objectives.searched:
         case "kl":
-            return ["KL", "agreement", *accuracy]
+            return ["KL", *accuracy[1 if brief else 0 :]] if accuracy else ["KL", AGREEMENT]
         case "feature":
             return [FEATURE.title]
     return accuracy
 
 
-def _quality(study: Study, measured: Measurement) -> list[str]:
+def _quality(study: Study, measured: Measurement, headings: Sequence[str]) -> list[str]:
     """One measurement in those columns."""
-    shown = []
+    shown = {}
     if study.objectives.searched == "feature":
-        shown = [FEATURE.text(measured)]
+        shown[FEATURE.title] = FEATURE.text(measured)
     if study.objectives.searched == "kl":
-        shown = [KL.text(measured), f"{measured.agreement:.2f}"]
+        labelled = study.dense.has_labels
+        shown["KL"] = f"{measured.kl:.4f}" if labelled else KL.text(measured)
+        shown[AGREEMENT] = f"{measured.agreement:.2f}"
     if study.dense.has_labels:
         low, high = measured.delta_ci95
-        shown += [
-            f"{measured.top1:.2f}",
-            f"{measured.delta_top1:+.2f}",
-            f"{low:+.2f} to {high:+.2f}",
-        ]
-    return shown
+        shown[TOP1] = f"{measured.top1:.2f}"
+        shown[CHANGE] = f"{measured.delta_top1:+.2f}"
+        shown[INTERVAL] = f"{low:+.2f} to {high:+.2f}"
+    return [shown[heading] for heading in headings]
 
 
-def _foretold(study: Study, measured: Measurement, found: Relation | None) -> list[str]:
+def _foretold(
+    study: Study, measured: Measurement, headings: Sequence[str], found: Relation | None
+) -> list[str]:
     """One measurement on fewer images in those columns: its distance, and what it foretells."""
-    shown = _quality(study, measured)
+    shown = dict(zip(headings, _quality(study, measured, headings), strict=True))
     if study.dense.has_labels:
+        shown |= {heading: "" for heading in (TOP1, CHANGE, INTERVAL) if heading in shown}
         foretold = None if found is None else found.predict(measured, study.dense.images)
-        shown[-3:] = ["", "", ""]
         if foretold is not None:
             low, high = foretold.ci95
-            shown[-2:] = [f"{foretold.delta_top1:+.2f}", f"{low:+.2f} to {high:+.2f}"]
-    return shown
+            shown[CHANGE] = f"{foretold.delta_top1:+.2f}"
+            shown[INTERVAL] = f"{low:+.2f} to {high:+.2f}"
+    return list(shown.values())
 
 
 def _prediction(
@@ -276,7 +283,9 @@ def _caption(
             lines.append(_about_partial(study, _relation(records, study.dense)))
     if goals.searched == "kl":
         lines.append(
-            "KL divergence from the dense model in nats, with its standard error; agreement: "
+            "KL divergence from the dense model in nats."
+            if study.dense.has_labels
+            else "KL divergence from the dense model in nats, with its standard error; agreement: "
             "percent of images that get the dense model's class."
         )
     if goals.searched == "feature":
@@ -286,8 +295,8 @@ def _caption(
         )
     if study.dense.has_labels:
         lines.append(
-            "Change of top-1 against the dense model on the same images, in percentage points, "
-            "with its 95 % interval (paired)."
+            f"Change of top-1 against the dense model's {study.dense.top1:.2f} % on the same "
+            "images, in percentage points, with its 95 % interval (paired)."
         )
     if goals.latency:
         timed = study.identity.protocol["latency"]
