@@ -83,6 +83,12 @@ def measure(method: Method, race: object = None) -> Measurement:
     return measurement(DENSE.gflops * share**3, round(DENSE.top1_hits - 10 * loss))
 
 
+def say(*words: object) -> None:
+    """Print a line by one call of the system: workers share a pipe, and `print` writes in parts."""
+    sys.stdout.flush()
+    os.write(sys.stdout.fileno(), (" ".join(map(str, words)) + "\n").encode())
+
+
 def work(
     storage: str,
     *,
@@ -95,12 +101,12 @@ def work(
     """Run one worker to its end; its exit code."""
 
     def slow(method: Method, race: object = None) -> Measurement:
-        print("measuring", flush=True)
+        say("measuring")
         time.sleep(seconds)
         return measure(method)
 
     def on_trial(record: TrialRecord, done: int, total: int) -> None:
-        print("trial", record.number, record.state.name, done, total, flush=True)
+        say("trial", record.number, record.state.name, done, total)
 
     begun = create_or_resume(
         open_store(storage, create=True, interval_s=1, grace_s=2),
@@ -113,7 +119,7 @@ def work(
         step=step,
     )
     outcome = run(begun, slow, environment=ENVIRONMENT, worker=worker, on_trial=on_trial)
-    print("outcome", json.dumps(vars(outcome)), flush=True)
+    say("outcome", json.dumps(vars(outcome)))
     return 130 if outcome.interrupted else 0
 
 
