@@ -15,8 +15,11 @@ import json
 import math
 import os
 import platform
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -205,6 +208,40 @@ def evaluate(model: VisionTransformer, state: dict[str, Any], loader: DataLoader
             images += len(batch)
     seconds = time.perf_counter() - started
     return Trial(images, hits, cost / images / 1e9, seconds, forward_seconds)
+
+
+def comparison_options(parser: argparse.ArgumentParser) -> None:
+    """Options of benchmarks that compare with this loop, as `in_process` reads them."""
+    parser.add_argument("--model", default="deit_t")
+    parser.add_argument("--naive-model", default="deit_tiny_patch16_224", help="timm's name of it")
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--images", type=int, help="size of the subset; all unless given")
+    parser.add_argument("--batch-size", type=int, default=100)
+
+
+def in_process(
+    options: argparse.Namespace,
+    params: Mapping[str, Any],
+    data: str | Path,
+    names: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """One trial of ATM in a process of its own, as a plain `Trial`; images as for `load_data`."""
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        command = [sys.executable, __file__, "--data", str(data), "--json", str(answer)]
+        command += ["--batch-size", str(options.batch_size), "--model", options.naive_model]
+        command += ["--split", str(params["split_depth"])]
+        for name in ("tau0", "alpha", "tau_min"):
+            command += [f"--{name.replace('_', '-')}", str(params[name])]
+        if options.checkpoint:
+            command += ["--checkpoint", str(options.checkpoint)]
+        if names is not None:
+            listed = Path(folder) / "names.txt"
+            listed.write_text("\n".join(names) + "\n")
+            command += ["--names", str(listed)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        trial: dict[str, Any] = json.loads(answer.read_text())["trial"]
+    return trial
 
 
 def machine() -> dict[str, str | int]:

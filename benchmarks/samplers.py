@@ -114,17 +114,8 @@ class Table:
                 break
         if done == len(ours):
             return full
-        hits, dense = ours.hits[:done], self.dense_outcomes.hits[:done]
-        return replace(
-            full,
-            images=done,
-            top1_hits=int(hits.sum()),
-            dense_top1_hits=int(dense.sum()),
-            lost=int((dense & ~hits).sum()),
-            gained=int((hits & ~dense).sum()),
-            kl=float(ours.distances[:done].mean(dtype=float)),
-            gflops=float(race.outcomes.gflops.mean()),
-        )
+        measured = self._on(key, np.arange(done))
+        return replace(measured, gflops=float(race.outcomes.gflops.mean()))
 
     def on(self, images: NDArray[np.int64], *, batch_size: int) -> "Table":
         """The same on some of the images, in this order, as a shard of its own.
@@ -139,19 +130,8 @@ class Table:
         outcomes, measurements = {}, {}
         for key, whole in self.outcomes.items():
             costs = np.full(batches, self.measurements[key].gflops)
-            ours = Outcomes(whole.hits[images], whole.distances[images], costs)
-            kl = ours.distances.astype(float)
-            outcomes[key] = ours
-            measurements[key] = replace(
-                self.measurements[key],
-                images=len(images),
-                top1_hits=int(ours.hits.sum()),
-                dense_top1_hits=int(dense.sum()),
-                lost=int((dense & ~ours.hits).sum()),
-                gained=int((ours.hits & ~dense).sum()),
-                kl=float(kl.mean()),
-                kl_se=float(kl.std() / len(images) ** 0.5),
-            )
+            outcomes[key] = Outcomes(whole.hits[images], whole.distances[images], costs)
+            measurements[key] = self._on(key, images)
         protocol = self.identity.protocol | {"batch_size": batch_size}
         return replace(
             self,
@@ -161,6 +141,21 @@ class Table:
             outcomes=outcomes,
             dense_outcomes=Outcomes.of(dense, np.zeros(len(images)), np.zeros(batches)),
             agreements={key: agreed[images] for key, agreed in self.agreements.items()},
+        )
+
+    def _on(self, key: Key, images: NDArray[np.int64]) -> Measurement:
+        """What one configuration did on some of the images."""
+        ours, dense = self.outcomes[key].hits[images], self.dense_outcomes.hits[images]
+        kl = self.outcomes[key].distances[images].astype(float)
+        return replace(
+            self.measurements[key],
+            images=len(images),
+            top1_hits=int(ours.sum()),
+            dense_top1_hits=int(dense.sum()),
+            lost=int((dense & ~ours).sum()),
+            gained=int((ours & ~dense).sum()),
+            kl=float(kl.mean()),
+            kl_se=float(kl.std() / len(images) ** 0.5),
         )
 
     def best(self) -> float:

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import naive
+from search import SHARES
 
 from atm_search.search.frontier import hypervolume_history
 from atm_search.search.store import open_store
 from atm_search.search.study import load
 from atm_search.search.trials import TrialRecord, tally
 
-SHARES = (0.95, 0.99)
 STUDY = "wall_clock"
 TRIED = [(1.0, 0.015, 0.945), (1.0, 0.035, 0.88), (0.945, 0.05, 0.8)]
 """tau0, alpha and tau_min of what naive measures before the study: of high, middle and low cost."""
@@ -95,16 +95,7 @@ def search(options: argparse.Namespace, folder: Path) -> tuple[Ours, list[TrialR
 
 def naively(options: argparse.Namespace, params: dict[str, Any]) -> float:
     """Seconds of one trial of `naive.py`, the model loaded."""
-    with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "answer.json"
-        command = [sys.executable, str(Path(naive.__file__)), "--data", str(options.data)]
-        command += ["--batch-size", str(options.batch_size), "--json", str(answer)]
-        command += ["--model", options.naive_model, "--split", str(params["split_depth"])]
-        for name in ("tau0", "alpha", "tau_min"):
-            command += [f"--{name.replace('_', '-')}", str(params[name])]
-        command += ["--checkpoint", str(options.checkpoint)] if options.checkpoint else []
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        trial: dict[str, Any] = json.loads(answer.read_text())["trial"]
+    trial = naive.in_process(options, params, options.data)
     seconds = float(trial["seconds"])
     print(f"naive: {seconds:.1f} s", file=sys.stderr, flush=True)
     return seconds * (options.images or trial["images"]) / trial["images"]
@@ -155,12 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="deit_t")
-    parser.add_argument("--naive-model", default="deit_tiny_patch16_224", help="timm's name of it")
-    parser.add_argument("--checkpoint", type=Path)
+    naive.comparison_options(parser)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--images", type=int, help="of the study; all unless given")
-    parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("start", nargs="*", help="options of `start`, after --")

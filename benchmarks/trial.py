@@ -12,9 +12,7 @@ model happen once per study and are stated beside it; what makes any ViT faster 
 import argparse
 import json
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -89,18 +87,7 @@ def main() -> None:
 
 def _naive(options: argparse.Namespace, method: Atm, shard: Shard) -> dict[str, Any]:
     """One trial of `naive.py` on the shard's images in the shard's order."""
-    with tempfile.TemporaryDirectory() as folder:
-        names, answer = Path(folder) / "names.txt", Path(folder) / "answer.json"
-        names.write_text("\n".join(shard.names) + "\n")
-        command = [sys.executable, str(Path(naive.__file__)), "--data", shard.source]
-        command += ["--names", str(names), "--json", str(answer)]
-        command += ["--batch-size", str(options.batch_size), "--split", str(method.split_depth)]
-        command += ["--tau0", str(method.tau0), "--alpha", str(method.alpha)]
-        command += ["--tau-min", str(method.tau_min), "--model", options.naive_model]
-        if options.checkpoint:
-            command += ["--checkpoint", str(options.checkpoint)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        trial: dict[str, Any] = json.loads(answer.read_text())["trial"]
+    trial = naive.in_process(options, method.params(), shard.source, shard.names)
     return trial | {"top1": 100.0 * trial["top1_hits"] / trial["images"]}
 
 
@@ -166,12 +153,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="deit_t")
-    parser.add_argument("--naive-model", default="deit_tiny_patch16_224", help="timm's name of it")
-    parser.add_argument("--checkpoint", type=Path)
+    naive.comparison_options(parser)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--images", type=int, help="size of the subset; all unless given")
-    parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tau0", type=float, default=1.0)
