@@ -168,6 +168,17 @@ class Evaluator:
             )
         return self._dense
 
+    @cached_property
+    def reference(self) -> Answers:
+        """The dense model's answers as something to be compared with.
+
+        Raises:
+            MeasurementError: as `dense`; or they are the same for all images.
+        """
+        answers = self.dense()
+        check_varied(answers)
+        return answers
+
     def measure(
         self,
         method: Method | None,
@@ -188,7 +199,7 @@ class Evaluator:
         """
         if method is not None:
             method.check(len(self.model.network.blocks))
-        dense = self._compared_with
+        dense = self.reference
         total = _Total()
         started = time.perf_counter()
         for answers, forward in self._answers(method, on_batch):
@@ -213,13 +224,6 @@ class Evaluator:
         """GFLOPs of the untouched model per image."""
         counts = self._dense_counts
         return self._cost.multiply_adds(counts, counts) / GIGA
-
-    @cached_property
-    def _compared_with(self) -> Answers:
-        """The dense model's answers, which are not all the same one."""
-        answers = self.dense()
-        check_varied(answers)
-        return answers
 
     @property
     def _dense_counts(self) -> tuple[int, ...]:

@@ -59,6 +59,7 @@ def frontier_table(
         )
         if width is None or _natural_width(table) <= width:
             break
+    table.caption = _caption(study, records, best, with_dominated=with_dominated)
     return table
 
 
@@ -81,7 +82,6 @@ def _table(
     table = Table(
         title=_title(study, best, points),
         title_justify="left",
-        caption=_caption(study, records, best, with_dominated=with_dominated),
         caption_justify="left",
     )
     if with_dominated:
@@ -198,7 +198,8 @@ def _headings(study: Study, *, brief: bool) -> list[str]:
     accuracy = [TOP1, CHANGE, INTERVAL] if study.dense.has_labels else []
     match study.objectives.searched:
         case "kl":
-            return ["KL", *accuracy[1 if brief else 0 :]] if accuracy else ["KL", AGREEMENT]
+            shown = accuracy[1:] if brief else accuracy
+            return ["KL", *(shown or [AGREEMENT])]
         case "feature":
             return [FEATURE.title]
     return accuracy
